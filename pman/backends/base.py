@@ -1,0 +1,137 @@
+"""The contract between pman and a place that runs jobs.
+
+A backend has its own threads, sockets and SDK. It never touches the job DB: what it sees it reports
+as an `Observation`. All methods may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from pman.config import Settings
+from pman.job.record import HostFacts, Job, Part, Worker
+from pman.job.spec import JobSpec
+from pman.job.state import JobState
+from pman.output import OutputFiles
+
+
+class Observation(msgspec.Struct, kw_only=True):
+    """What a backend saw of one job; None means "as before".
+
+    Attributes are those of `Job`, and replace its values. An observation that would leave a final
+    state is ignored, so that a backend may report the same thing twice.
+    """
+
+    name: str
+    state: JobState | None = None
+    reason: str | None = None
+    message: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    parts: list[Part] | None = None
+    workers: list[Worker] | None = None
+    handle: dict[str, Any] | None = None
+    facts: HostFacts | None = None
+    extra: dict[str, Any] | None = None
+
+
+Observer = Callable[[Observation], None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BackendContext:
+    """What a backend may know of the daemon.
+
+    Attributes:
+        settings: The daemon's settings.
+        instance: Name of this job DB, for labels on an engine; stays the same over restarts.
+        state_path: Folder under the DBpath that belongs to this backend alone; mode 0700.
+        output: Where the output of jobs goes.
+    """
+
+    settings: Settings
+    instance: str
+    state_path: Path
+    output: OutputFiles
+
+
+class Backend(abc.ABC):
+    """One place to run jobs. `job.name` is the key everywhere; `jid` is only shown to people."""
+
+    #: Spelling in `--container-env`, in records and in replies.
+    name: ClassVar[str]
+
+    def __init__(self, context: BackendContext) -> None:
+        self.context = context
+
+    @abc.abstractmethod
+    def start(self, observe: Observer) -> None:
+        """Begin to watch.
+
+        Args:
+            observe: Takes what is seen from now on; thread-safe, does not block.
+
+        Must not raise because an engine is away: that is `check`'s answer, per job.
+        """
+
+    @abc.abstractmethod
+    def check(self, spec: JobSpec) -> None:
+        """Refuse at once what can be refused at once; nothing is kept of a refused job.
+
+        Raises:
+            RequestError: The spec can't be run here; names the field and the value.
+            BackendUnavailable: Nothing can be run here now; says what to do.
+        """
+
+    @abc.abstractmethod
+    def submit(self, job: Job) -> None:
+        """Have a job that is durable in the job DB started, exactly once.
+
+        Returns when the backend has taken it, not when it runs. The same `job.name` submitted again
+        is taken once. The handle, the state and all the rest arrive as observations.
+
+        Raises:
+            BackendError: It was not taken, and will not be started.
+        """
+
+    @abc.abstractmethod
+    def reconcile(self, jobs: Sequence[Job]) -> None:
+        """Take over the unfinished jobs of a former daemon; called once, after `start`.
+
+        Each of them is followed to its end if it is still there, submitted if it never got here
+        (state NEW and not known here), and observed as LOST, with the reason, if it is gone.
+        """
+
+    @abc.abstractmethod
+    def cancel(self, job: Job, grace_s: float) -> None:
+        """End a job: ask, wait `grace_s` seconds, force. Returns at once; a job that has ended stays as it is.
+
+        The end is observed as CANCELED.
+
+        Raises:
+            BackendUnavailable: The engine cannot be told now.
+        """
+
+    @abc.abstractmethod
+    def settled(self, job: Job) -> None:
+        """Learn that the final state of `job` is durable: what was held to report it may go."""
+
+    @abc.abstractmethod
+    def remove(self, job: Job) -> None:
+        """Remove all that the backend keeps of a final job, its output included."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Stop watching, within seconds. Jobs run on."""
+
+    def logs(self, job: Job) -> list[str]:
+        """Return the `l_logs` entries of one job; from memory or files, never from an engine."""
+        return []

@@ -1,0 +1,1 @@
+"""HTTP/1.x as values and pure functions: bytes in, messages out. No I/O."""

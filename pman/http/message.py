@@ -1,0 +1,47 @@
+"""`Request` and `Response` values."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Request(msgspec.Struct):
+    """One whole request.
+
+    Attributes:
+        method: As sent, case kept.
+        target: Second word of the request line, as sent (no decoding), latin-1 text.
+        version: "1.0" or "1.1".
+        headers: Names as sent and values without surrounding blanks, in order, latin-1 text.
+        body: After removal of any transfer coding.
+        is_http: False for a ZeroMQ message (`--rawmode 0`), which has no request line and no headers.
+        authorization: Only without HTTP: what stands for the `Authorization` header, or None.
+    """
+
+    method: str
+    target: str
+    version: str = "1.1"
+    headers: list[tuple[str, str]] = []
+    body: bytes = b""
+    is_http: bool = True
+    authorization: str | None = None
+
+    def header_values(self, lower_name: str) -> list[str]:
+        """Return the values of a header, by its lower-case name."""
+        return [value for name, value in self.headers if name.lower() == lower_name]
+
+
+class Response(msgspec.Struct):
+    """What to answer; framing and connection handling are the front's.
+
+    Attributes:
+        status: HTTP status code.
+        body: Content, encoded.
+        content_type: Value of `Content-Type`.
+        headers: Further headers.
+    """
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,1 @@
+"""The vocabulary of jobs: pure values, no I/O."""

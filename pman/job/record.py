@@ -1,0 +1,143 @@
+"""`Job`: what pman knows of one job. Plain data, encoded as JSON in the job DB.
+
+Only `JobStore` changes a job that it holds; everybody else reads.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import uuid
+from typing import Any
+
+import msgspec
+
+from pman.job.spec import JobSpec
+from pman.job.state import JobState
+
+
+class HostFacts(msgspec.Struct, frozen=True):
+    """The machine a job ran on, as a sub-job of 2.2 reports it.
+
+    Source: WIRE.md 8.2; the values are those of `platform.uname()` and `platform.platform()`.
+    """
+
+    system: str
+    machine: str
+    platform: str
+    uname: tuple[str, ...]
+    version: str
+
+
+class Part(msgspec.Struct):
+    """One command of a compound host job, or the one command of a simple one.
+
+    Attributes:
+        cmd: Piece of the command line, leading blanks kept.
+        pid: Process id of its shell, once started.
+        started_at: UTC epoch seconds, or None.
+        ended_at: UTC epoch seconds, or None.
+        returncode: Exit code, negative for the signal that ended it, None while unknown.
+    """
+
+    cmd: str
+    pid: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    returncode: int | None = None
+
+
+class Worker(msgspec.Struct):
+    """One container of a container job.
+
+    Attributes:
+        name: The engine's name of it: task, pod.
+        state: The engine's own word.
+        returncode: Exit code, None while unknown.
+        reason: Why it is in that state, in pman's words ("" when there is nothing to say).
+        message: The engine's own words.
+    """
+
+    name: str
+    state: str = ""
+    returncode: int | None = None
+    reason: str = ""
+    message: str = ""
+
+
+class Job(msgspec.Struct, kw_only=True):
+    """Everything pman knows of one job.
+
+    Attributes:
+        name: Job folder name of 2.2, `<YYYYMMDDhhmmss.ffffff>_<uuid4>`; unique.
+        jid: The client's job id, "" when none; not unique.
+        auid: Apparent user, "" when none.
+        cmd: Command line as sent.
+        meta: The request's `meta` as JSON text (the `d_meta` leaf of 2.2).
+        backend: Name of the backend that runs it.
+        container: The request's `container` block, or None.
+        state: See `JobState`.
+        reason: `ok`, `error`, `canceled`, `lost`, …; "" until there is something to say.
+        message: One sentence for people.
+        exit_code: Of the job as a whole; None while unknown or when ended by a signal.
+        signal: Number of the signal that ended it, or None.
+        accepted_at, started_at, ended_at: UTC epoch seconds, or None.
+        parts: Parts of a host job, in order; those not yet started included.
+        workers: Containers of a container job.
+        handle: JSON value with which the backend finds the job again after a restart.
+        facts: The machine it ran on, or None.
+        extra: Backend's own leaves for the `container/` folder of the record tree (`state`, `logs`, …).
+        revision: Counts changes; set by `JobStore`.
+    """
+
+    name: str
+    jid: str
+    auid: str
+    cmd: str
+    meta: str
+    backend: str
+    container: dict[str, Any] | None = None
+    state: JobState = JobState.NEW
+    reason: str = ""
+    message: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    accepted_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+    parts: list[Part] = []
+    workers: list[Worker] = []
+    handle: dict[str, Any] | None = None
+    facts: HostFacts | None = None
+    extra: dict[str, Any] | None = None
+    revision: int = 0
+
+
+def new_job(spec: JobSpec, backend: str, now_s: float) -> Job:
+    """Make the record of a job that has just been accepted.
+
+    Args:
+        spec: What to run.
+        backend: Name of the backend that will run it.
+        now_s: UTC epoch seconds.
+    """
+    return Job(
+        name=f"{local_stamp(now_s)}_{uuid.uuid4()}",
+        jid=spec.jid,
+        auid=spec.auid,
+        cmd=spec.cmd,
+        meta=json.dumps(spec.meta),
+        backend=backend,
+        container=spec.container,
+        accepted_at=now_s,
+    )
+
+
+def local_stamp(at_s: float) -> str:
+    """Spell a moment as 2.2 does in folder names and in `hello`: local `YYYYMMDDhhmmss.ffffff`."""
+    return datetime.datetime.fromtimestamp(at_s).strftime("%Y%m%d%H%M%S.%f")
+
+
+def local_time(at_s: float) -> str:
+    """Spell a moment as 2.2 does in sub-jobs: local `YYYY-MM-DD hh:mm:ss.ffffff`."""
+    return datetime.datetime.fromtimestamp(at_s).strftime("%Y-%m-%d %H:%M:%S.%f")

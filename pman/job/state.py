@@ -1,0 +1,47 @@
+"""The states of a job and the moves between them, as data."""
+
+from __future__ import annotations
+
+import enum
+
+from pman.errors import InvalidTransition
+
+
+class JobState(enum.Enum):
+    """Where a job stands. The value is the spelling on disk."""
+
+    NEW = "NEW"  #: durable, not yet given to its backend
+    QUEUED = "QUEUED"  #: the backend has it and has not started it
+    RUNNING = "RUNNING"  #: at least one part or worker runs
+    COMPLETED = "COMPLETED"  #: every part and worker returned 0
+    FAILED = "FAILED"  #: ended with another code, or could not be started
+    CANCELED = "CANCELED"  #: ended because somebody asked for it
+    LOST = "LOST"  #: gone, and how it ended can't be known
+
+    @property
+    def is_final(self) -> bool:
+        """True for the states that a job never leaves."""
+        return self in FINAL_STATES
+
+
+FINAL_STATES = frozenset(
+    {JobState.COMPLETED, JobState.FAILED, JobState.CANCELED, JobState.LOST}
+)
+
+#: state -> states that may follow; steps may be skipped, nothing goes back, a final state is final.
+TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    JobState.NEW: frozenset({JobState.QUEUED, JobState.RUNNING}) | FINAL_STATES,
+    JobState.QUEUED: frozenset({JobState.RUNNING}) | FINAL_STATES,
+    JobState.RUNNING: FINAL_STATES,
+    **{state: frozenset() for state in FINAL_STATES},
+}
+
+
+def check_transition(old: JobState, new: JobState) -> None:
+    """Raise unless `new` may follow `old`; staying in a state is allowed.
+
+    Raises:
+        InvalidTransition: The table does not hold the move.
+    """
+    if new is not old and new not in TRANSITIONS[old]:
+        raise InvalidTransition(f"a job in state {old.value} cannot become {new.value}")
