@@ -10,37 +10,13 @@ import abc
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
-
-import msgspec
+from typing import ClassVar
 
 from pman.config import Settings
-from pman.job.record import HostFacts, Job, Part, Worker
+from pman.job.observation import Observation
+from pman.job.record import Job
 from pman.job.spec import JobSpec
-from pman.job.state import JobState
 from pman.output import OutputFiles
-
-
-class Observation(msgspec.Struct, kw_only=True):
-    """What a backend saw of one job; None means "as before".
-
-    Attributes are those of `Job`, and replace its values. An observation that would leave a final
-    state is ignored, so that a backend may report the same thing twice.
-    """
-
-    name: str
-    state: JobState | None = None
-    reason: str | None = None
-    message: str | None = None
-    exit_code: int | None = None
-    signal: int | None = None
-    started_at: float | None = None
-    ended_at: float | None = None
-    parts: list[Part] | None = None
-    workers: list[Worker] | None = None
-    handle: dict[str, Any] | None = None
-    facts: HostFacts | None = None
-    extra: dict[str, Any] | None = None
 
 
 Observer = Callable[[Observation], None]
