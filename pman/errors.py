@@ -5,6 +5,19 @@
 
 from __future__ import annotations
 
+import reprlib
+
+#: Longest text of a client's value in a message, characters.
+SHOWN_LENGTH = 120
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = SHOWN_LENGTH
+
+
+def shown(value: object) -> str:
+    """Return `repr(value)`, shortened, for a message."""
+    return _repr.repr(value)
+
 
 class PmanError(Exception):
     """Root of every error that pman raises on purpose.

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from pman.errors import RequestError
+from pman.errors import RequestError, shown
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,4 +87,4 @@ def _name(meta: dict[str, Any], key: str) -> str:
 
 
 def _wrong(key: str, value: Any, expected: str) -> RequestError:
-    return RequestError(f"{key} is {value!r}, expected {expected}", field=key)
+    return RequestError(f"{key} is {shown(value)}, expected {expected}", field=key)

@@ -24,9 +24,7 @@ class JobState(enum.Enum):
         return self in FINAL_STATES
 
 
-FINAL_STATES = frozenset(
-    {JobState.COMPLETED, JobState.FAILED, JobState.CANCELED, JobState.LOST}
-)
+FINAL_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELED, JobState.LOST})
 
 #: state -> states that may follow; steps may be skipped, nothing goes back, a final state is final.
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {

@@ -1,0 +1,127 @@
+"""What an action gets, and what it gives back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from typing import Any, Protocol
+
+from pman.backends.base import Backend
+from pman.config import Settings
+from pman.errors import RequestError, shown
+from pman.jobdb.store import JobStore
+from pman.output import OutputFiles
+
+#: How long a request may wait for the readable snapshot, seconds.
+SNAPSHOT_TIMEOUT_S = 60.0
+
+#: Marks an absent `d_ret`; None is a value.
+NOTHING: Any = object()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an action came to.
+
+    Attributes:
+        status: The `status` of the reply.
+        d_ret: Its result, or NOTHING when the reply has no `d_ret`.
+        code: HTTP status code.
+    """
+
+    status: bool
+    d_ret: Any = NOTHING
+    code: int = 200
+
+
+#: Takes, once, what makes an outcome.
+Answer = Callable[[Callable[[], Outcome]], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Later:
+    """An outcome that does not exist yet; no listener is held while it is waited for.
+
+    Attributes:
+        subscribe: Takes a function that is called once, from any thread, with what makes the outcome.
+    """
+
+    subscribe: Callable[[Answer], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ActionRequest:
+    """One authorised request for one action.
+
+    Attributes:
+        meta: The request's `meta`.
+    """
+
+    meta: dict[str, Any]
+
+    def need(self, key: str, action: str) -> Any:
+        """Return `meta[key]`.
+
+        Raises:
+            RequestError: It is missing.
+        """
+        try:
+            return self.meta[key]
+        except KeyError:
+            raise RequestError(f"meta has no {key!r}, which {action} needs", field=key) from None
+
+    def text(self, key: str, action: str) -> str:
+        """Return the string `meta[key]`.
+
+        Raises:
+            RequestError: It is missing or not a string.
+        """
+        value = self.need(key, action)
+        if not isinstance(value, str):
+            raise RequestError(f"{key} is {shown(value)}, expected a string", field=key)
+        return value
+
+    def is_threaded(self) -> bool:
+        """Return whether the client wants no result; any true value counts, as in 2.2."""
+        return bool(self.meta.get("threaded"))
+
+
+class Snapshots(Protocol):
+    """Writes the readable snapshot on demand."""
+
+    def save_now(self, timeout_s: float) -> None:
+        """Write what has changed; return when it is on disk.
+
+        Raises:
+            SnapshotError: It could not be written.
+        """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ActionContext:
+    """The daemon, as far as actions may reach into it.
+
+    Attributes:
+        store: The jobs.
+        backends: Places to run jobs, by name.
+        settings: The daemon's settings.
+        output: What jobs printed.
+        snapshots: The readable snapshot.
+        request_stop: Asks the daemon to end; returns at once.
+        now: UTC epoch seconds.
+        errands: Runs what may take a while and nobody waits for.
+    """
+
+    store: JobStore
+    backends: Mapping[str, Backend]
+    settings: Settings
+    output: OutputFiles
+    snapshots: Snapshots
+    request_stop: Callable[[], None]
+    now: Callable[[], float]
+    errands: Executor
+
+
+#: Carries out one action. Its docstring says what it needs in `meta` and what it answers.
+Perform = Callable[[ActionRequest, ActionContext], Outcome | Later]

@@ -1,0 +1,83 @@
+"""`delete`: end jobs and forget them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from pman.actions import action
+from pman.actions._selection import select
+from pman.actions.base import ActionContext, ActionRequest, Answer, Later, Outcome
+from pman.errors import PmanError
+from pman.job.record import Job
+
+_log = logging.getLogger(__name__)
+
+DELETED = "Job deleted successfully"
+NOT_FOUND = "Not Found"
+
+
+@action("delete")
+def delete(request: ActionRequest, context: ActionContext) -> Outcome | Later:
+    """End and forget the jobs that match `{"value", "key"?: "jid"}`.
+
+    Running ones get SIGTERM, after `--killGrace` seconds SIGKILL; the answer comes when their records
+    and their output are gone. No match is answered with 404 and status false.
+    Source: WIRE.md 15.4 for the words of `d_ret`.
+    """
+    wanted = ActionRequest({"key": "jid", **request.meta})
+    jobs = select(wanted, context, "delete")
+    if not jobs:
+        return Outcome(False, _answer("", NOT_FOUND), code=404)
+    for job in jobs:
+        if not job.state.is_final:
+            context.backends[job.backend].cancel(job, context.settings.kill_grace_s)
+    return Later(lambda answer: _Removal(jobs, context, answer).start())
+
+
+def _answer(job_id: str, words: str) -> dict[str, str]:
+    return {"action": "Delete Job", "job_id": job_id, "status": words}
+
+
+class _Removal:
+    """Removes each job once it is final, then answers."""
+
+    def __init__(self, jobs: list[Job], context: ActionContext, answer: Answer) -> None:
+        self._jobs = jobs
+        self._context = context
+        self._answer = answer
+        self._left = len(jobs)
+        self._problem = ""
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        for job in self._jobs:
+            self._context.store.when_final(job.name, self._hand_over)
+
+    def _hand_over(self, job: Job) -> None:
+        # The thread that sees a job end must not wait for files or for the disk.
+        self._context.errands.submit(self._remove, job)
+
+    def _remove(self, job: Job) -> None:
+        problem = ""
+        try:
+            backend = self._context.backends.get(job.backend)
+            if backend is not None:
+                backend.remove(job)
+            self._context.output.remove(job.name)
+            self._context.store.remove([job.name])
+        except (PmanError, OSError) as exc:
+            _log.error("job %s was not deleted: %s", job.name, exc)
+            problem = str(exc)
+        with self._lock:
+            self._left -= 1
+            self._problem = self._problem or problem
+            if self._left:
+                return
+        self._answer(self._outcome)
+
+    def _outcome(self) -> Outcome:
+        job_id = self._jobs[0].jid
+        if self._problem:
+            return Outcome(False, _answer(job_id, self._problem), code=500)
+        return Outcome(True, _answer(job_id, DELETED))

@@ -1,0 +1,17 @@
+"""`done`: which parts of the matching jobs have started and ended."""
+
+from __future__ import annotations
+
+from pman.actions import action
+from pman.actions._selection import progress, select
+from pman.actions.base import ActionContext, ActionRequest, Outcome
+
+
+@action("done", quick_keys=("jid",))
+def done(request: ActionRequest, context: ActionContext) -> Outcome:
+    """Answer `{"key", "value"}` with start triggers and return codes; true if a job matches.
+
+    Source: WIRE.md 4.4.
+    """
+    jobs = select(request, context, "done")
+    return Outcome(bool(jobs), progress(jobs))

@@ -1,0 +1,19 @@
+"""`quit`: an orderly end of the daemon."""
+
+from __future__ import annotations
+
+from pman.actions import action
+from pman.actions.base import SNAPSHOT_TIMEOUT_S, ActionContext, ActionRequest, Outcome
+
+
+@action("quit")
+def quit_daemon(request: ActionRequest, context: ActionContext) -> Outcome:
+    """Answer true, then stop. Host jobs run on.
+
+    With the key `saveDB`, whatever its value, the readable snapshot is written first.
+    Source: WIRE.md 4.8.
+    """
+    if "saveDB" in request.meta:
+        context.snapshots.save_now(SNAPSHOT_TIMEOUT_S)
+    context.request_stop()
+    return Outcome(True, {})

@@ -1,0 +1,84 @@
+"""`run`: accept a job, make it durable, have it started."""
+
+from __future__ import annotations
+
+from pman.actions import action
+from pman.actions._selection import report
+from pman.actions.base import ActionContext, ActionRequest, Answer, Later, Outcome
+from pman.backends.base import Backend
+from pman.errors import BackendError, BackendUnavailable, Forbidden
+from pman.job.observation import Observation
+from pman.job.record import Job, new_job
+from pman.job.spec import JobSpec, spec_from_meta
+from pman.job.state import JobState
+
+#: How long an answer to `run` may wait for the disk, seconds.
+COMMIT_TIMEOUT_S = 30.0
+
+HOST = "host"
+
+
+@action("run")
+def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
+    """Run `{"cmd", "auid", "jid", "threaded"?, "container"?, "compound"?, "idempotent"?}`.
+
+    Threaded: true as soon as the job is durable and its backend has it, no `d_ret`. Not threaded: when
+    it has ended, with the `d_ret` of `status`.
+    Source: WIRE.md 4.2 and ARCHITECTURE, "Replies" and "Jobs".
+    """
+    spec = spec_from_meta(request.meta)
+    backend = choose_backend(spec, context)
+    backend.check(spec)
+    fresh = new_job(spec, backend.name, context.now())
+    job, is_new = context.store.submit(
+        fresh, idempotent=spec.idempotent, timeout_s=COMMIT_TIMEOUT_S
+    )
+    if is_new:
+        submit(job, backend, context)
+    if request.is_threaded():
+        return Outcome(True)
+
+    def subscribe(answer: Answer) -> None:
+        context.store.when_final(
+            job.name, lambda ended: answer(lambda: Outcome(True, report([ended], context)))
+        )
+
+    return Later(subscribe)
+
+
+def choose_backend(spec: JobSpec, context: ActionContext) -> Backend:
+    """Return the backend that the spec and `--container-env` lead to.
+
+    Raises:
+        Forbidden: It would run on the host, and `--disableHostJobs` is set.
+        BackendUnavailable: There is no such backend here.
+    """
+    name = HOST if spec.container is None else context.settings.container_env
+    if name == HOST and context.settings.disable_host_jobs:
+        raise Forbidden("this pman was started with --disableHostJobs and runs containers only")
+    backend = context.backends.get(name)
+    if backend is None:
+        have = ", ".join(sorted(context.backends))
+        raise BackendUnavailable(
+            f"a job with a container block needs the backend {name!r}, which this pman does not have"
+            f" (it has: {have}); start it with another --container-env",
+            field="container",
+        )
+    return backend
+
+
+def submit(job: Job, backend: Backend, context: ActionContext) -> None:
+    """Hand a durable job to its backend; a job that is not taken ends FAILED.
+
+    Raises:
+        BackendError: It was not taken.
+    """
+    try:
+        backend.submit(job)
+    except BackendError as exc:
+        context.store.observe(
+            Observation(
+                name=job.name, state=JobState.FAILED, reason="submit_failed", message=exc.message
+            )
+        )
+        raise

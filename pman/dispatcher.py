@@ -1,0 +1,304 @@
+"""Request -> authorised action -> reply; errors -> replies. Knows no sockets and no threads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from pman.actions import ACTIONS, Action
+from pman.actions._put import put_run
+from pman.actions.base import NOTHING, ActionContext, ActionRequest, Later, Outcome
+from pman.actions.get import look_up
+from pman.auth import TokenAuth
+from pman.envelope import ABSENT, Envelope
+from pman.errors import (
+    MalformedRequest,
+    MethodNotAllowed,
+    PmanError,
+    RequestError,
+    UnknownAction,
+    UnknownJob,
+    shown,
+)
+from pman.http.deferred import Deferred
+from pman.http.message import Request, Response
+from pman.wire import CONTENT_TYPE_HTTP, CONTENT_TYPE_JSON, METHODS, dumps, loads
+
+_log = logging.getLogger(__name__)
+
+#: Components of a GET path that are dropped, whatever they are. Source: WIRE.md 5.
+PREFIX_COMPONENTS = 2
+
+ALLOW = ("Allow", ", ".join(METHODS))
+
+
+class _PeekMeta(msgspec.Struct):
+    key: str = ""
+
+
+class _PeekPayload(msgspec.Struct):
+    action: str
+    meta: _PeekMeta
+
+
+class _Peek(msgspec.Struct):
+    payload: _PeekPayload
+
+
+_peek = msgspec.json.Decoder(_Peek).decode
+
+
+class Dispatcher:
+    """Carries out requests. Thread-safe; never raises."""
+
+    def __init__(self, context: ActionContext, auth: TokenAuth | None) -> None:
+        self._context = context
+        self._auth = auth
+        settings = context.settings
+        self._content_type = CONTENT_TYPE_HTTP if settings.http else CONTENT_TYPE_JSON
+        self._cors_origins = frozenset(settings.cors_origins)
+        self._quick = {
+            name: action.quick_keys
+            for name in ACTIONS
+            if (action := ACTIONS.get(name)) is not None and action.quick_keys
+        }
+
+    # --- what the front and the listeners ask ---------------------------------------------
+
+    def is_quick(self, request: Request) -> bool:
+        """Return whether a request touches nothing but memory, and little of it."""
+        if request.method != "POST":
+            return False
+        try:
+            payload = _peek(request.body).payload
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            return False  # whatever it is, `handle` says so to the client
+        return payload.meta.key in self._quick.get(payload.action, ())
+
+    def handle(self, request: Request) -> Response | Deferred:
+        """Carry out one request."""
+        envelope = Envelope(request)
+        outcome = self._guard(lambda: self._carry_out(request, envelope), request, envelope)
+        if isinstance(outcome, Later):
+            return self._defer(outcome, request, envelope)
+        return outcome
+
+    def reject(self, error: PmanError, raw: bytes) -> Response:
+        """Return the reply to bytes that never became a request.
+
+        Args:
+            error: What is wrong with them.
+            raw: How they begin.
+        """
+        first_line, _, rest = raw.partition(b"\n")
+        words = first_line.decode("latin-1").split()
+        request = Request(
+            method=words[0] if words else "",
+            target=words[1] if len(words) > 1 else "",
+            is_http=False,
+        )
+        del rest  # may hold a token that cannot be told from the rest: not echoed
+        document = Envelope(request).build(False, error)
+        return self._response(error.hint, document, request, error)
+
+    def execute(self, document: Any) -> None:
+        """Carry out one directive, for which there is nobody to answer.
+
+        Args:
+            document: `{"action": ..., "meta": {...}}`.
+        Raises:
+            PmanError: It cannot be carried out.
+        """
+        action, wanted, _ = self._parse(document)
+        outcome = action.perform(wanted, self._context)
+        if isinstance(outcome, Later):
+            outcome.subscribe(lambda _: None)
+
+    # --- the way of one request -----------------------------------------------------------
+
+    def _carry_out(self, request: Request, envelope: Envelope) -> Outcome | Later:
+        method = request.method
+        if method == "OPTIONS" and self._allowed_origin(request) is not None:
+            return Outcome(True)  # a browser's preflight, which never carries a token
+        if self._auth is not None:
+            self._auth.check(request)
+        try:
+            envelope.text = request.body.decode("utf-8")
+        except UnicodeDecodeError as exc:
+            raise MalformedRequest(f"the body is not UTF-8: {exc.reason}", field="body") from exc
+        document = self._document(request, envelope)
+        if method in ("GET", "HEAD"):
+            return self._look_up(request, envelope)
+        if method == "POST":
+            return self._post(document, envelope)
+        if method == "PUT":
+            return self._put(document, envelope)
+        if method == "OPTIONS":
+            return Outcome(False)
+        raise MethodNotAllowed(
+            f"method is {shown(method)}, expected one of {', '.join(METHODS)}", field="method"
+        )
+
+    def _document(self, request: Request, envelope: Envelope) -> Any:
+        """Return the JSON of the body, ABSENT when the body is empty."""
+        if not envelope.text.strip():
+            return ABSENT
+        document = loads(request.body)
+        envelope.parsed = True
+        return document
+
+    def _look_up(self, request: Request, envelope: Envelope) -> Outcome:
+        components = request.target.removesuffix("/").split("/")[1 + PREFIX_COMPONENTS :]
+        try:
+            envelope.get = look_up("/" + "/".join(components), self._context)
+        except UnknownJob:
+            envelope.get = False
+            raise
+        return Outcome(True)
+
+    def _post(self, document: Any, envelope: Envelope) -> Outcome | Later:
+        if document is ABSENT:
+            raise MalformedRequest(
+                'the body is empty, expected {"payload": {"action": ..., "meta": {...}}}',
+                field="body",
+            )
+        action, wanted, name = self._parse(_payload(document), envelope)
+        outcome = action.perform(wanted, self._context)
+        if not wanted.is_threaded():
+            return outcome
+        if isinstance(outcome, Later):
+            outcome.subscribe(lambda _: None)
+        elif outcome.code >= 400:
+            return outcome
+        return Outcome(True)
+
+    def _put(self, document: Any, envelope: Envelope) -> Outcome:
+        if document is ABSENT:
+            raise MalformedRequest(
+                'the body is empty, expected {"payload": {"action": "run", "meta": {...}}}',
+                field="body",
+            )
+        payload = _payload(document)
+        if payload.get("action") != "run":
+            raise UnknownAction(
+                f"action is {shown(payload.get('action'))}, expected 'run' with PUT", field="action"
+            )
+        envelope.action = "run"
+        return put_run(ActionRequest(_meta(payload)), self._context)
+
+    def _parse(
+        self, payload: Any, envelope: Envelope | None = None
+    ) -> tuple[Action, ActionRequest, str]:
+        """Find the action and the `meta` of a payload.
+
+        Raises:
+            RequestError: A key is missing or of the wrong type.
+            UnknownAction: There is no such action.
+        """
+        if not isinstance(payload, dict):
+            raise MalformedRequest(
+                f"payload is {shown(payload)}, expected an object", field="payload"
+            )
+        name = payload.get("action")
+        if not isinstance(name, str):
+            raise RequestError(f"action is {shown(name)}, expected a string", field="action")
+        action = ACTIONS.get(name)
+        if action is None:
+            raise UnknownAction(
+                f"action is {shown(name)}, expected one of {', '.join(ACTIONS)}", field="action"
+            )
+        meta = _meta(payload)
+        if envelope is not None:
+            envelope.action = name
+            envelope.meta = meta
+        return action, ActionRequest(meta), name
+
+    # --- replies --------------------------------------------------------------------------
+
+    def _defer(self, later: Later, request: Request, envelope: Envelope) -> Deferred:
+        deferred = Deferred()
+
+        def answer(make: Callable[[], Outcome]) -> None:
+            response = self._guard(make, request, envelope)
+            assert isinstance(response, Response)
+            deferred.resolve(response)
+
+        later.subscribe(answer)
+        return deferred
+
+    def _guard(
+        self, make: Callable[[], Outcome | Later], request: Request, envelope: Envelope
+    ) -> Response | Later:
+        """Turn what `make` returns or raises into a reply."""
+        try:
+            outcome = make()
+            if isinstance(outcome, Later):
+                return outcome
+            return self._reply(outcome, request, envelope)
+        except PmanError as exc:
+            return self._refuse(exc, request, envelope)
+        except Exception:
+            _log.exception("a request for %r failed", envelope.action or request.target)
+            oops = PmanError("pman failed to carry this out; its log says why")
+            return self._refuse(oops, request, envelope)
+
+    def _reply(self, outcome: Outcome, request: Request, envelope: Envelope) -> Response:
+        envelope.d_ret = ABSENT if outcome.d_ret is NOTHING else outcome.d_ret
+        return self._response(outcome.code, envelope.build(outcome.status), request)
+
+    def _refuse(self, error: PmanError, request: Request, envelope: Envelope) -> Response:
+        return self._response(error.hint, envelope.build(False, error), request, error)
+
+    def _response(
+        self, code: int, document: Any, request: Request, error: PmanError | None = None
+    ) -> Response:
+        headers: list[tuple[str, str]] = []
+        if code == 401:
+            headers.append(("WWW-Authenticate", "Bearer"))
+        if code == 405 or request.method == "OPTIONS":
+            headers.append(ALLOW)
+        if self._cors_origins:
+            headers += self._cors(request)
+        return Response(code, dumps(document), self._content_type, tuple(headers))
+
+    def _allowed_origin(self, request: Request) -> str | None:
+        for origin in request.header_values("origin"):
+            if origin in self._cors_origins:
+                return origin
+        return None
+
+    def _cors(self, request: Request) -> list[tuple[str, str]]:
+        """Return the CORS headers for an origin of `--corsOrigin`. Source: fetch.spec.whatwg.org."""
+        origin = self._allowed_origin(request)
+        if origin is None:
+            return [("Vary", "Origin")]
+        headers = [("Vary", "Origin"), ("Access-Control-Allow-Origin", origin)]
+        if request.method == "OPTIONS":
+            headers += [
+                ("Access-Control-Allow-Methods", ", ".join(METHODS)),
+                ("Access-Control-Allow-Headers", "Authorization, Content-Type"),
+            ]
+        return headers
+
+
+def _payload(document: Any) -> dict[str, Any]:
+    if not isinstance(document, dict) or not isinstance(document.get("payload"), dict):
+        raise MalformedRequest(
+            'the body has no object "payload", expected '
+            '{"payload": {"action": ..., "meta": {...}}}',
+            field="payload",
+        )
+    payload: dict[str, Any] = document["payload"]
+    return payload
+
+
+def _meta(payload: dict[str, Any]) -> dict[str, Any]:
+    if "meta" not in payload:
+        raise RequestError("payload has no 'meta'", field="meta")
+    meta = payload["meta"]
+    if not isinstance(meta, dict):
+        raise RequestError(f"meta is {shown(meta)}, expected an object", field="meta")
+    return meta

@@ -1,0 +1,89 @@
+"""The envelope that every 2.2 reply comes in: what was received, and what became of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pman.auth import redact
+from pman.errors import PmanError
+from pman.http.message import Request
+
+#: Marks a part of the envelope that this reply does not have; None is a value of JSON.
+ABSENT: Any = object()
+
+
+class Envelope:
+    """Collects what is known of one request while it is carried out, in 2.2's key order.
+
+    Attributes:
+        action: Name of the action carried out, "" while there is none.
+        text: What was taken as the JSON, or ABSENT before the token was found good.
+        meta, get, d_ret: Parts of the reply, ABSENT when it has none.
+        parsed: Whether the text held JSON.
+    """
+
+    __slots__ = ("_request", "action", "d_ret", "get", "meta", "parsed", "text")
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self.action = ""
+        self.text: Any = ABSENT
+        self.meta: Any = ABSENT
+        self.get: Any = ABSENT
+        self.d_ret: Any = ABSENT
+        self.parsed = False
+
+    def build(self, status: bool, error: PmanError | None = None) -> dict[str, Any]:
+        """Return the reply.
+
+        Source: WIRE.md, section 2, the envelope.
+        """
+        request = self._request
+        first_line = (
+            f"{request.method} {request.target} HTTP/{request.version}\r" if request.is_http else ""
+        )
+        target = request.target
+        reply: dict[str, Any] = {
+            "status": status,
+            "RESTheader": first_line,
+            "RESTverb": request.method,
+            "action": self.action,
+            "path": target[:-1] if target.endswith("/") else target,
+            "receivedByServer": self._received(first_line),
+        }
+        if self.get is not ABSENT:
+            reply["GET"] = self.get
+        if self.text is not ABSENT:
+            reply["client_json_payload"] = self.text
+            reply["client_json_len"] = len(self.text)
+        if self.parsed:
+            reply["payloadsize"] = len(self.text)
+        if self.meta is not ABSENT:
+            reply["meta"] = self.meta
+        if self.d_ret is not ABSENT:
+            reply["d_ret"] = self.d_ret
+        if error is not None:
+            reply["error"] = describe(error)
+        return reply
+
+    def _received(self, first_line: str) -> list[str]:
+        """Return the lines of the request; secrets in headers are masked."""
+        request = self._request
+        text = self.text
+        if text is ABSENT:
+            text = request.body.decode("utf-8", "replace")
+        lines = text.split("\n")
+        if not request.is_http:
+            return lines  # type: ignore[no-any-return]  # text is Any because of ABSENT
+        head = [first_line]
+        head += [f"{name}: {value}\r" for name, value in redact(request.headers)]
+        head.append("\r")
+        return head + lines
+
+
+def describe(error: PmanError) -> dict[str, str]:
+    """Return the `error` object of a reply."""
+    described = {"type": error.kind, "message": error.message}
+    if error.field is not None:
+        described["field"] = error.field
+    return described
