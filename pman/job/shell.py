@@ -16,10 +16,16 @@ MAX_DEPTH = 50
 BLANKS = " \t"
 #: Characters that end an unquoted word.
 META = frozenset(" \t\n;&|<>()")
-#: The last four are not of POSIX, but of shells that some systems have as /bin/sh.
-RESERVED = frozenset(
-    "! { } case do done elif else esac fi for if then until while [[ function select coproc".split()
-)
+#: Reserved words of POSIX, without `in`, which is one in `for` and `case` only.
+POSIX_RESERVED = {"!", "{", "}", "case", "do", "done", "elif", "else", "esac", "fi"} | {
+    "for",
+    "if",
+    "then",
+    "until",
+    "while",
+}
+#: Those of POSIX, and of shells that some systems have as /bin/sh.
+RESERVED = POSIX_RESERVED | {"[[", "function", "select", "coproc"}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 

@@ -101,12 +101,18 @@ def test_not_split_when_unsure(cmd: str) -> None:
     assert split_compound(cmd) == [cmd]
 
 
-FRAGMENTS = st.sampled_from(
-    "a|echo| |;|;|; |\n|'|\"|`|$(|)|(|{ |; }|${x:-|}|$((|))|if |; then |; else |; fi|for i in |"
-    "; do |#|; done|while |case a in |a)|;;|esac|&&|&|>f|<|!|\\|\\;|f()|$|2>|=|x=1|in|do|fi|\\\n|1".split(
-        "|"
-    )
-    + ["||", "|", "éa"]
+FRAGMENTS = st.one_of(
+    st.sampled_from(
+        ["a", "éa", " ", ";", "; ", "\n", "'", '"', "`", "\\", "\\;", "\\\n", "#", "1"]
+    ),
+    st.sampled_from(["$(", ")", "(", "{ ", "; }", "${x:-", "}", "$((", "))", "$", "f()", "x=1"]),
+    st.sampled_from(
+        ["if ", "; then ", "; else ", "; fi", "while ", "for i in ", "; do ", "; done"]
+    ),
+    st.sampled_from(
+        ["case a in ", "a)", ";;", "esac", "in", "do", "fi", "||", "&&", "&", "|", "!"]
+    ),
+    st.sampled_from([">f", "<", "2>", "="]),
 )
 
 
