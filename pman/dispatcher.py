@@ -112,7 +112,7 @@ class Dispatcher:
         Raises:
             PmanError: It cannot be carried out.
         """
-        action, wanted, _ = self._parse(document)
+        action, wanted = self._parse(document)
         outcome = action.perform(wanted, self._context)
         if isinstance(outcome, Later):
             outcome.subscribe(lambda _: None)
@@ -165,7 +165,7 @@ class Dispatcher:
                 'the body is empty, expected {"payload": {"action": ..., "meta": {...}}}',
                 field="body",
             )
-        action, wanted, name = self._parse(_payload(document), envelope)
+        action, wanted = self._parse(_payload(document), envelope)
         outcome = action.perform(wanted, self._context)
         if not wanted.is_threaded():
             return outcome
@@ -191,7 +191,7 @@ class Dispatcher:
 
     def _parse(
         self, payload: Any, envelope: Envelope | None = None
-    ) -> tuple[Action, ActionRequest, str]:
+    ) -> tuple[Action, ActionRequest]:
         """Find the action and the `meta` of a payload.
 
         Raises:
@@ -214,7 +214,7 @@ class Dispatcher:
         if envelope is not None:
             envelope.action = name
             envelope.meta = meta
-        return action, ActionRequest(meta), name
+        return action, ActionRequest(meta)
 
     # --- replies --------------------------------------------------------------------------
 
@@ -240,7 +240,7 @@ class Dispatcher:
             return self._reply(outcome, request, envelope)
         except PmanError as exc:
             return self._refuse(exc, request, envelope)
-        except Exception:
+        except Exception:  # noqa: BLE001  # the one place: no request may take a listener with it
             _log.exception("a request for %r failed", envelope.action or request.target)
             oops = PmanError("pman failed to carry this out; its log says why")
             return self._refuse(oops, request, envelope)
@@ -271,7 +271,10 @@ class Dispatcher:
         return None
 
     def _cors(self, request: Request) -> list[tuple[str, str]]:
-        """Return the CORS headers for an origin of `--corsOrigin`. Source: fetch.spec.whatwg.org."""
+        """Return the CORS headers for an origin of `--corsOrigin`.
+
+        Source: https://fetch.spec.whatwg.org/#http-cors-protocol
+        """
         origin = self._allowed_origin(request)
         if origin is None:
             return [("Vary", "Origin")]

@@ -153,4 +153,7 @@ class ConfigError(PmanError):
 
 
 class StartError(PmanError):
-    """The daemon cannot start with a correct configuration (port in use, DB held, …); exit status 1."""
+    """The daemon cannot start although its configuration is correct; exit status 1.
+
+    The port is in use, the job DB is held by another daemon, …
+    """

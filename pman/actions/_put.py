@@ -9,9 +9,10 @@ from pman.errors import RequestError
 
 
 def put_run(request: ActionRequest, context: ActionContext) -> Outcome:
-    """Carry out `{"context": "db", "operation"?: "save" | "load" | "clear", "dbpath"?, "key"?, "value"?}`.
+    """Carry out `{"context": "db", "operation"?, "dbpath"?, "key"?, "value"?}`.
 
-    With `key` and `value` only the jobs that match take part. Another context is ignored, as in 2.2.
+    `operation` is `save` (the default), `load` or `clear`. With `key` and `value` only the jobs
+    that match take part. Another context is ignored, as in 2.2.
     Source: WIRE.md 6.
     """
     if request.text("context", "PUT").lower() != "db":

@@ -44,7 +44,8 @@ class Later:
     """An outcome that does not exist yet; no listener is held while it is waited for.
 
     Attributes:
-        subscribe: Takes a function that is called once, from any thread, with what makes the outcome.
+        subscribe: Takes a function that is called once, from any thread, with what makes the
+            outcome.
     """
 
     subscribe: Callable[[Answer], None]

@@ -21,8 +21,8 @@ NOT_FOUND = "Not Found"
 def delete(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     """End and forget the jobs that match `{"value", "key"?: "jid"}`.
 
-    Running ones get SIGTERM, after `--killGrace` seconds SIGKILL; the answer comes when their records
-    and their output are gone. No match is answered with 404 and status false.
+    Running ones get SIGTERM, after `--killGrace` seconds SIGKILL; the answer comes when their
+    records and their output are gone. No match is answered with 404 and status false.
     Source: WIRE.md 15.4 for the words of `d_ret`.
     """
     wanted = ActionRequest({"key": "jid", **request.meta})

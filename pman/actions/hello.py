@@ -56,7 +56,10 @@ def system_information() -> dict[str, Any]:
 
 
 def host_address() -> str:
-    """Return an IPv4 address of this machine that is not 127.*, "" when it has none; asks no network."""
+    """Return an IPv4 address of this machine that is not 127.*, "" when it has none.
+
+    Nothing is sent anywhere to find it.
+    """
     for addresses in psutil.net_if_addrs().values():
         for address in addresses:
             if address.family == socket.AF_INET and not address.address.startswith("127."):

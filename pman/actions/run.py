@@ -22,8 +22,8 @@ HOST = "host"
 def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     """Run `{"cmd", "auid", "jid", "threaded"?, "container"?, "compound"?, "idempotent"?}`.
 
-    Threaded: true as soon as the job is durable and its backend has it, no `d_ret`. Not threaded: when
-    it has ended, with the `d_ret` of `status`.
+    Threaded: true as soon as the job is durable and its backend has it, no `d_ret`. Not threaded:
+    when it has ended, with the `d_ret` of `status`.
     Source: WIRE.md 4.2 and ARCHITECTURE, "Replies" and "Jobs".
     """
     spec = spec_from_meta(request.meta)
@@ -60,8 +60,8 @@ def choose_backend(spec: JobSpec, context: ActionContext) -> Backend:
     if backend is None:
         have = ", ".join(sorted(context.backends))
         raise BackendUnavailable(
-            f"a job with a container block needs the backend {name!r}, which this pman does not have"
-            f" (it has: {have}); start it with another --container-env",
+            f"a job with a container block needs the backend {name!r}, which this pman does not"
+            f" have (it has: {have}); start it with another --container-env",
             field="container",
         )
     return backend

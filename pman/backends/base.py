@@ -18,7 +18,6 @@ from pman.job.record import Job
 from pman.job.spec import JobSpec
 from pman.output import OutputFiles
 
-
 Observer = Callable[[Observation], None]
 
 
@@ -88,9 +87,9 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def cancel(self, job: Job, grace_s: float) -> None:
-        """End a job: ask, wait `grace_s` seconds, force. Returns at once; a job that has ended stays as it is.
+        """End a job: ask, wait `grace_s` seconds, force.
 
-        The end is observed as CANCELED.
+        Returns at once. The end is observed as CANCELED; a job that has ended stays as it is.
 
         Raises:
             BackendUnavailable: The engine cannot be told now.

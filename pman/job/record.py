@@ -86,7 +86,7 @@ class Job(msgspec.Struct, kw_only=True):
         workers: Containers of a container job.
         handle: JSON value with which the backend finds the job again after a restart.
         facts: The machine it ran on, or None.
-        extra: Backend's own leaves for the `container/` folder of the record tree (`state`, `logs`, …).
+        extra: Backend's own leaves for the `container/` folder of the record tree.
         revision: Counts changes; set by `JobStore`.
     """
 

@@ -1,0 +1,212 @@
+"""Builds all parts of pman, starts and stops them in order; no logic of its own."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import zmq
+
+import pman.actions
+import pman.backends
+from pman import __version__
+from pman.actions import ACTIONS
+from pman.actions.base import ActionContext
+from pman.auth import TokenAuth
+from pman.backends import BACKENDS
+from pman.backends.base import Backend, BackendContext
+from pman.config import Settings
+from pman.dispatcher import Dispatcher
+from pman.errors import PmanError
+from pman.job.record import Job
+from pman.jobdb.opening import OpenJobDB, open_job_db
+from pman.jobdb.store import JobStore
+from pman.output import OutputFiles
+from pman.services.base import Service
+from pman.services.directive import DirectiveWatcher
+from pman.services.exchange import Exchange
+from pman.services.front import Front
+from pman.services.listener import Listener
+from pman.services.saver import Saver
+from pman.services.writer import Writer
+
+_log = logging.getLogger(__name__)
+
+#: How long one thread may hold the interpreter while another wants it, seconds. Front and listeners
+#: hand work to and fro; the default of 5 ms costs half the throughput.
+SWITCH_INTERVAL_S = 0.0005
+
+#: How long all services together may take to stop, seconds.
+STOP_TIMEOUT_S = 5.0
+
+#: Threads for what takes a while and nobody waits for (removing files of deleted jobs).
+ERRAND_THREADS = 2
+
+HOST = "host"
+LOOPBACK = ("127.", "localhost")
+
+
+class Daemon:
+    """One pman. `run` starts it, blocks until somebody asks for the end, and stops it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._stop = threading.Event()
+        self._services: list[Service] = []
+        self._backends: dict[str, Backend] = {}
+
+    def request_stop(self) -> None:
+        """Ask for the end; from any thread or a signal handler, any number of times."""
+        self._stop.set()
+
+    def run(self) -> int:
+        """Serve until `request_stop`.
+
+        Returns:
+            Exit status: 0, or 1 when a service died.
+        Raises:
+            StartError: The daemon cannot start; says why.
+        """
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        job_db = open_job_db(self.settings)
+        try:
+            return self._run(job_db)
+        finally:
+            job_db.close()
+
+    def _run(self, job_db: OpenJobDB) -> int:
+        settings = self.settings
+        auth = self._make_auth()
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        errands = ThreadPoolExecutor(ERRAND_THREADS, thread_name_prefix="errand")
+        try:
+            output = OutputFiles(settings.db_path / "output", settings.max_inline_output_bytes)
+            writer = Writer(job_db.database)
+            store = JobStore(writer)
+            store.load(job_db.jobs)
+            saver = Saver(settings, store, output)
+            self._backends = self._make_backends(job_db.instance, output)
+            ACTIONS.load(pman.actions)
+            dispatcher = Dispatcher(
+                ActionContext(
+                    store=store,
+                    backends=self._backends,
+                    settings=settings,
+                    output=output,
+                    snapshots=saver,
+                    request_stop=self.request_stop,
+                    now=time.time,
+                    errands=errands,
+                ),
+                auth,
+            )
+            exchange = Exchange()
+            front = Front(context, settings, dispatcher, exchange)
+            listeners = [
+                Listener(context, n, dispatcher, exchange) for n in range(settings.listeners)
+            ]
+            directives = DirectiveWatcher(settings, dispatcher.execute)
+            self._start([writer, saver])
+            store.on_settled(self._settle)
+            unfinished = store.unfinished()
+            for backend in self._backends.values():
+                backend.start(store.observe)
+            for backend in self._backends.values():
+                errands.submit(self._reconcile, backend, unfinished)
+            self._start([*listeners, front, directives])
+            self._announce(front)
+            self._stop.wait()
+            return self._finish()
+        finally:
+            self._stop_services()
+            for backend in self._backends.values():
+                backend.close()
+            errands.shutdown(wait=True, cancel_futures=True)
+            context.destroy(linger=0)
+
+    # --- start ----------------------------------------------------------------------------
+
+    def _make_auth(self) -> TokenAuth | None:
+        if not self.settings.enable_token_auth:
+            return None
+        return TokenAuth(self.settings.token_path)
+
+    def _make_backends(self, instance: str, output: OutputFiles) -> dict[str, Backend]:
+        """Make the host backend and the one for containers, if there is one of that name."""
+        BACKENDS.load(pman.backends)
+        made: dict[str, Backend] = {}
+        for name in {HOST, self.settings.container_env}:
+            kind = BACKENDS.get(name)
+            if kind is None:
+                continue
+            state_path = self.settings.db_path / "backends" / name
+            state_path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            made[name] = kind(
+                BackendContext(
+                    settings=self.settings,
+                    instance=instance,
+                    state_path=state_path,
+                    output=output,
+                )
+            )
+        return made
+
+    def _start(self, services: Iterable[Service]) -> None:
+        for service in services:
+            self._services.append(service)
+            service.start(on_failure=lambda _: self.request_stop())
+        for service in services:
+            service.wait_ready()
+
+    def _reconcile(self, backend: Backend, unfinished: list[Job]) -> None:
+        try:
+            backend.reconcile([job for job in unfinished if job.backend == backend.name])
+        except PmanError as exc:
+            _log.error("jobs of a former run could not be taken over: %s", exc)
+
+    def _settle(self, job: Job) -> None:
+        backend = self._backends.get(job.backend)
+        if backend is not None:
+            backend.settled(job)
+
+    def _announce(self, front: Front) -> None:
+        settings = self.settings
+        if (
+            settings.protocol == "tcp"
+            and not settings.enable_token_auth
+            and not settings.ip.startswith(LOOPBACK)
+        ):
+            _log.warning(
+                "anybody who can reach %s can run commands here: use --enableTokenAuth and"
+                " --tokenPath, or listen on 127.0.0.1",
+                front.endpoint,
+            )
+        _log.info(
+            "pman %s is listening on %s (%s, %d listeners, job DB %s)",
+            __version__,
+            front.endpoint,
+            "HTTP" if settings.rawmode else "ZMTP",
+            settings.listeners,
+            settings.db_path,
+        )
+
+    # --- stop -----------------------------------------------------------------------------
+
+    def _finish(self) -> int:
+        failed = [service for service in self._services if service.failure is not None]
+        for service in failed:
+            _log.error("%s failed: %s", service.name, service.failure)
+        _log.info("stopping; host jobs run on")
+        return 1 if failed else 0
+
+    def _stop_services(self) -> None:
+        """Stop in the reverse order of the start, so that what others rely on goes last."""
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for service in reversed(self._services):
+            service.request_stop()
+            if not service.join(deadline):
+                _log.error("%s did not stop in time", service.name)
