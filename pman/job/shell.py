@@ -17,13 +17,8 @@ BLANKS = " \t"
 #: Characters that end an unquoted word.
 META = frozenset(" \t\n;&|<>()")
 #: Reserved words of POSIX, without `in`, which is one in `for` and `case` only.
-POSIX_RESERVED = {"!", "{", "}", "case", "do", "done", "elif", "else", "esac", "fi"} | {
-    "for",
-    "if",
-    "then",
-    "until",
-    "while",
-}
+POSIX_RESERVED = {"if", "then", "elif", "else", "fi", "case", "esac", "{", "}", "!"}
+POSIX_RESERVED |= {"for", "while", "until", "do", "done"}
 #: Those of POSIX, and of shells that some systems have as /bin/sh.
 RESERVED = POSIX_RESERVED | {"[[", "function", "select", "coproc"}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")

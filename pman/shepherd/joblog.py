@@ -1,0 +1,111 @@
+"""One file a job: what a shepherd must know of it when the one before it was killed.
+
+Lines are appended with one write each and never changed, so that a kill at any moment leaves a file
+that reads; power loss may leave a torn last line, which is skipped.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from pman.shepherd.protocol import JobRecord, Update, encode
+
+SUFFIX = ".jsonl"
+
+_decode_record = msgspec.json.Decoder(JobRecord).decode
+_decode_update = msgspec.json.Decoder(Update).decode
+
+
+class JobLogs:
+    """The logs of all jobs of one shepherd."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = os.fspath(folder)
+
+    def claim(self, record: JobRecord) -> bool:
+        """Begin the log of a job, before anything of it is started.
+
+        Returns:
+            False when there is one already: somebody has started the job, or tried to.
+        Raises:
+            OSError: It can't be written; nothing is left of it.
+        """
+        path = self._path(record.name)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            return False
+        try:
+            _write_line(fd, encode(record))
+        except OSError:
+            os.unlink(path)
+            raise
+        finally:
+            os.close(fd)
+        return True
+
+    def append(self, update: Update) -> None:
+        """Add a change to the log of a job.
+
+        Raises:
+            OSError: It can't be written; the log is as before, or has a torn last line.
+        """
+        fd = os.open(self._path(update.name), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            _write_line(fd, encode(update))
+        finally:
+            os.close(fd)
+
+    def remove(self, name: str) -> None:
+        """Remove the log of a job; nothing there is not an error."""
+        try:
+            os.unlink(self._path(name))
+        except FileNotFoundError:
+            return
+
+    def load(self) -> tuple[list[JobRecord], list[str]]:
+        """Read what former shepherds left.
+
+        Returns:
+            The jobs as they stood, and the names of logs that can't be read at all: those were
+            claimed by a shepherd that ended before it could say more.
+        """
+        records: list[JobRecord] = []
+        broken: list[str] = []
+        for entry in os.scandir(self._folder):
+            if not entry.name.endswith(SUFFIX):
+                continue
+            try:
+                records.append(_read(entry.path))
+            except (OSError, msgspec.MsgspecError, IndexError):
+                broken.append(entry.name.removesuffix(SUFFIX))
+        return records, broken
+
+    def _path(self, name: str) -> str:
+        return f"{self._folder}/{name}{SUFFIX}"
+
+
+def _read(path: str) -> JobRecord:
+    with open(path, "rb") as file:
+        first, *rest = file.read().splitlines()
+    record = _decode_record(first)
+    for line in rest:
+        try:
+            record.apply(_decode_update(line))
+        except msgspec.MsgspecError:
+            break  # torn by power loss; what follows it can't be trusted
+    return record
+
+
+def _write_line(fd: int, raw: bytes) -> None:
+    """Write a line whole.
+
+    Raises:
+        OSError: No space, or less was taken than the whole line.
+    """
+    line = raw + b"\n"
+    if os.write(fd, line) != len(line):
+        raise OSError("the line was cut short")

@@ -1,0 +1,110 @@
+"""Starts, recognises and signals the process of one part of a job."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+SHELL = b"/bin/sh"
+
+#: What this process ignores would stay ignored in jobs: python ignores SIGPIPE, nohup SIGHUP.
+_DEFAULTED = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+_STREAMS = ((1, b"stdout"), (2, b"stderr"))
+
+
+def spawn(cmd: str, folder: bytes, index: int, env: dict[bytes, bytes]) -> int:
+    """Start `/bin/sh -c cmd` in a session of its own, in our working directory.
+
+    Args:
+        cmd: Command line.
+        folder: Where its `<index>.stdout` and `<index>.stderr` are appended to; is there.
+        index: Number of the part, from 0.
+        env: Its whole environment.
+    Returns:
+        Its process id, which is its process group's as well.
+    Raises:
+        OSError: It could not be started: no memory, no process, no descriptor, no file.
+    """
+    actions: list[tuple[int, int, bytes, int, int]] = [
+        (os.POSIX_SPAWN_OPEN, 0, b"/dev/null", os.O_RDONLY, 0)
+    ]
+    for fd, stream in _STREAMS:
+        path = b"%s/%d.%s" % (folder, index, stream)
+        actions.append((os.POSIX_SPAWN_OPEN, fd, path, _APPEND, 0o600))
+    return os.posix_spawn(
+        SHELL,
+        [SHELL, b"-c", cmd.encode()],
+        env,
+        file_actions=actions,
+        setsid=True,
+        setsigmask=(),
+        setsigdef=_DEFAULTED,
+    )
+
+
+def make_output_folder(folder: bytes) -> None:
+    """Make the folder of a job's output, and those above it, for us alone.
+
+    Raises:
+        OSError: It can't be made.
+    """
+    try:
+        os.mkdir(folder, 0o700)  # noqa: PTH102, bytes
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        make_output_folder(os.path.dirname(folder))  # noqa: PTH120, bytes
+        os.mkdir(folder, 0o700)  # noqa: PTH102
+
+
+def remove_empty_output(folder: bytes, index: int) -> None:
+    """Remove the output files of a part that nothing was written to."""
+    for _, stream in _STREAMS:
+        path = b"%s/%d.%s" % (folder, index, stream)
+        try:
+            if os.stat(path).st_size == 0:  # noqa: PTH116, bytes
+                os.unlink(path)
+        except FileNotFoundError:
+            continue  # removed with the job
+
+
+def start_ticks(pid: int) -> int | None:
+    """Return when a process, which may be a zombie, started: clock ticks since boot, or None.
+
+    Source: proc_pid_stat(5), field 22.
+    """
+    fields = _stat_fields(pid)
+    return int(fields[19]) if fields else None
+
+
+def is_running(pid: int, ticks: int) -> bool:
+    """Tell whether the process that started at `ticks` still runs; a zombie does not."""
+    fields = _stat_fields(pid)
+    return bool(fields) and int(fields[19]) == ticks and fields[0] not in (b"Z", b"X")
+
+
+def _stat_fields(pid: int) -> list[bytes]:
+    """Return the fields from the third on; the second may hold blanks and `)`."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def boot_id() -> str:
+    """Return the name of this boot of the machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def signal_group(pgid: int, number: int) -> bool:
+    """Send a signal to a process group; return whether it has members (0 only asks)."""
+    try:
+        os.killpg(pgid, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # the members changed their user; nothing more can be done
+    return True
