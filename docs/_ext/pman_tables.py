@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
+import itertools
+
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from pman.config import OPTIONS, SHOW_OPTIONS, Option
 from pman.job.state import TRANSITIONS
+
+
+class Options(SphinxDirective):
+    """`.. pman-options::` shows every option, by its group."""
+
+    def run(self) -> list[nodes.Node]:
+        lines: list[str] = []
+        for group, options in itertools.groupby(OPTIONS, lambda option: option.group):
+            lines += [group, "-" * len(group), "", *map(_describe, options)]
+        title = "Texts"
+        lines += [title, "-" * len(title), "", *map(_describe, SHOW_OPTIONS)]
+        return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
+
+
+def _describe(option: Option) -> str:
+    flags = ", ".join(f"``{flag} {option.metavar}".strip() + "``" for flag in _flags(option))
+    facts = [option.help.replace("*", "\\*")]
+    if option not in SHOW_OPTIONS:
+        facts.append(f"Variable: ``{option.variable}``.")
+        if option.shown_default:
+            facts.append(f"Default: {option.shown_default}.")
+    return f"{flags}\n   {' '.join(facts)}\n"
+
+
+def _flags(option: Option) -> tuple[str, ...]:
+    return (*option.aliases, option.flag)
 
 
 class States(SphinxDirective):
@@ -22,5 +51,6 @@ class States(SphinxDirective):
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
+    app.add_directive("pman-options", Options)
     app.add_directive("pman-states", States)
     return {"parallel_read_safe": True}

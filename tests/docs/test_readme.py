@@ -25,6 +25,8 @@ import msgspec
 import pytest
 from daemon_process import DEADLINE_S, wait_until
 
+from pman.config import OPTIONS, SHOW_OPTIONS, Settings, parse_arguments
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
 
@@ -281,3 +283,28 @@ def test_blocks_that_are_not_run_are_known() -> None:
 def test_no_block_is_written_in_a_way_that_hides_it() -> None:
     assert README.count("code-block") == len(BLOCKS)
     assert "::\n\n    " not in re.sub(r"\.\. code-block:: \w+\n\n", "", README)
+
+
+def test_flags_of_the_readme_are_those_of_the_program() -> None:
+    (block,) = [b for b in BLOCKS if b.kind == "flags"]
+    shown = re.findall(r"^\[(?:-\w\|)?(--[\w-]+)", block.text, re.MULTILINE)
+    options = (*OPTIONS, *SHOW_OPTIONS)
+    assert shown == [option.flag for option in options]
+    words = " ".join(block.text.split())
+    assert [option.flag for option in options if option.help not in words] == []
+
+
+def test_defaults_of_the_readme_are_those_of_the_program() -> None:
+    words = " ".join(README.split())
+    shown = {o.flag: f"{o.help} Default: {o.shown_default}." for o in OPTIONS if o.shown_default}
+    switches = {o.flag for o in OPTIONS if o.is_switch}
+    assert [f for f, text in shown.items() if f not in switches and text not in words] == []
+
+
+def test_configuration_file_of_the_readme_is_read(tmp_path: Path) -> None:
+    (block,) = [b for b in BLOCKS if b.kind == "settings"]
+    path = tmp_path / "pman.conf"
+    path.write_text(block.text)
+    settings = parse_arguments(["--config", str(path), "--DBpath", str(tmp_path)], {})
+    assert isinstance(settings, Settings)
+    assert (settings.port, settings.listeners, settings.max_body_bytes) == (5010, 8, 1 << 20)
