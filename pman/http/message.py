@@ -14,8 +14,9 @@ class Request(msgspec.Struct):
         version: "1.0" or "1.1".
         headers: Names as sent and values without surrounding blanks, in order, latin-1 text.
         body: After removal of any transfer coding.
-        is_http: False for a ZeroMQ message (`--rawmode 0`), which has no request line and no headers.
+        is_http: False for a ZeroMQ message (`--rawmode 0`): no request line, no headers.
         authorization: Only without HTTP: what stands for the `Authorization` header, or None.
+        keep_alive: Whether the connection stays open after the reply (RFC 9112, section 9.3).
     """
 
     method: str
@@ -25,6 +26,7 @@ class Request(msgspec.Struct):
     body: bytes = b""
     is_http: bool = True
     authorization: str | None = None
+    keep_alive: bool = True
 
     def header_values(self, lower_name: str) -> list[str]:
         """Return the values of a header, by its lower-case name."""

@@ -1,0 +1,70 @@
+"""`Response` -> bytes. No I/O; the clock is an argument."""
+
+from __future__ import annotations
+
+import functools
+from email.utils import formatdate
+from http import HTTPStatus
+
+from pman import __version__
+from pman.http import grammar
+from pman.http.message import Response
+
+#: Interim reply to `Expect: 100-continue`. Source: RFC 9110, section 15.2.1.
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+#: `connection` of `head()`.
+KEEP_ALIVE = b"Connection: keep-alive\r\n"
+CLOSE = b"Connection: close\r\n"
+
+
+def head(response: Response, *, connection: bytes, now_s: int) -> bytes:
+    """Return status line, headers and the empty line.
+
+    Content-Length and Content-Type come first, in this order, as in 2.2.
+
+    Args:
+        response: What to answer; its body is only measured.
+        connection: `KEEP_ALIVE`, `CLOSE`, or b"" where the protocol's default does.
+        now_s: UTC epoch seconds, for `Date`.
+    Source: RFC 9110, section 8.6: no Content-Length with 204.
+    """
+    status = response.status
+    if status == HTTPStatus.NO_CONTENT:
+        first = _status_line(status)
+    else:
+        first = b"%bContent-Length: %d\r\nContent-Type: %b\r\n" % (
+            _status_line(status),
+            len(response.body),
+            _value(response.content_type),
+        )
+    more = _fields(response.headers) if response.headers else b""
+    return b"%b%b%b%b\r\n" % (first, _server_and_date(now_s), connection, more)
+
+
+@functools.cache
+def _status_line(status: int) -> bytes:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = "Unknown"
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii")
+
+
+@functools.lru_cache(maxsize=4)
+def _server_and_date(now_s: int) -> bytes:
+    return f"Server: pman/{__version__}\r\nDate: {formatdate(now_s, usegmt=True)}\r\n".encode()
+
+
+@functools.lru_cache(maxsize=64)
+def _value(text: str) -> bytes:
+    """Encode a header value; what could end the field becomes a blank."""
+    return grammar.UNSAFE_IN_VALUE.sub(" ", text).encode("latin-1", "replace")
+
+
+@functools.lru_cache(maxsize=64)
+def _fields(headers: tuple[tuple[str, str], ...]) -> bytes:
+    return b"".join(
+        b"%b: %b\r\n" % (grammar.UNSAFE_IN_NAME.sub("", name).encode("ascii"), _value(value))
+        for name, value in headers
+    )
