@@ -1,0 +1,325 @@
+"""Jobs on this machine: what the shepherd says, put into the words of jobs.
+
+The shepherd starts the jobs and outlives the daemon; see `pman.shepherd`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import threading
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from pman.backends import BACKENDS
+from pman.backends._outcome import observation
+from pman.backends.base import Backend, BackendContext, Observer
+from pman.errors import BackendError, BackendUnavailable, RequestError, SubmitFailed
+from pman.job.observation import Observation
+from pman.job.record import HostFacts, Job
+from pman.job.shell import split_compound
+from pman.job.spec import JobSpec, flag
+from pman.job.state import JobState
+from pman.shepherd.client import Link, public_environment
+from pman.shepherd.place import Place
+from pman.shepherd.protocol import (
+    Cancel,
+    Event,
+    Hello,
+    JobRecord,
+    Refused,
+    Settled,
+    Snapshot,
+    Start,
+    Update,
+    Welcome,
+    path_text,
+)
+
+#: Longest word of a command line, with its NUL, bytes. Source: execve(2), MAX_ARG_STRLEN.
+MAX_COMMAND_BYTES = 128 * 1024
+#: Commands with more pieces run as one: each piece costs a share of every look at the job.
+MAX_PARTS = 1000
+#: How long `submit` waits for the shepherd, seconds.
+SUBMIT_TIMEOUT_S = 20.0
+
+
+class _Entry(msgspec.Struct):
+    """A job that this backend was told of.
+
+    Attributes:
+        start: What to send if the shepherd does not know it; None when it must.
+        confirmed: Set once the shepherd has it, or `error` says why not.
+        record: How it stands, as far as the shepherd has said.
+    """
+
+    start: Start | None
+    confirmed: threading.Event
+    record: JobRecord | None = None
+    error: BackendError | None = None
+    is_over: bool = False
+
+
+@BACKENDS.register("host")
+class HostBackend(Backend):
+    """Runs jobs with `/bin/sh` on this machine, as this user, in this working directory."""
+
+    name = "host"
+
+    def __init__(self, context: BackendContext) -> None:
+        super().__init__(context)
+        self._lock = threading.Lock()  # of `_entries` and `_withdrawn`
+        self._entries: dict[str, _Entry] = {}
+        #: Jobs canceled before they were submitted.
+        self._withdrawn: set[str] = set()
+        #: Jobs that the shepherd knows and nobody has asked for yet; the link's thread only.
+        self._strangers: dict[str, JobRecord] = {}
+        self._is_reconciled = False
+        self._shepherd_pid = 0
+        self._facts = host_facts()
+        env = {path_text(key): path_text(value) for key, value in public_environment().items()}
+        hello = Hello(env=env, cwd=path_text(os.getcwd()))  # noqa: PTH109, text of any bytes
+        self._link = Link(Place(context.state_path), hello, self)
+
+    def start(self, observe: Observer) -> None:
+        """Begin to watch; the shepherd is found or started in the background."""
+        self._observe = observe
+        self._link.open()
+
+    def check(self, spec: JobSpec) -> None:
+        """Refuse commands that no shell can be given, and all while there is no shepherd."""
+        try:
+            parts = _parts(spec.cmd, is_compound=spec.compound)
+            longest = max(len(part.encode()) for part in parts) + 1
+        except UnicodeEncodeError as exc:
+            raise RequestError(
+                f"cmd holds {exc.object[exc.start]!r}, which is no character", field="cmd"
+            ) from exc
+        if longest > MAX_COMMAND_BYTES:
+            raise RequestError(
+                f"cmd has a command of {longest - 1} bytes, expected less than {MAX_COMMAND_BYTES}",
+                field="cmd",
+            )
+        if self._link.failure is not None:
+            raise _unavailable(self._link.failure)
+
+    def submit(self, job: Job) -> None:
+        """Have the shepherd claim a job; returns when it has."""
+        with self._lock:
+            if job.name in self._withdrawn:
+                return
+            entry = self._entries.get(job.name)
+            if entry is None:
+                entry = self._entries[job.name] = _Entry(self._start_of(job), threading.Event())
+                self._link.post(lambda: self._send_start(entry))
+        if self._link.failure is not None:
+            self._give_up(job.name, self._link.failure)
+        if not entry.confirmed.wait(SUBMIT_TIMEOUT_S):
+            self._give_up(job.name, BackendUnavailable("the shepherd did not take the job in time"))
+        if entry.error is not None:
+            raise entry.error
+
+    def reconcile(self, jobs: Sequence[Job]) -> None:
+        """Take over the jobs of a former daemon, as soon as there is a shepherd."""
+        self._link.post(lambda: self._reconcile(jobs))
+
+    def cancel(self, job: Job, grace_s: float) -> None:
+        """Have the shepherd end the job's process group."""
+        if self._link.failure is not None:
+            raise _unavailable(self._link.failure)
+        self._link.post(lambda: self._cancel(job, grace_s))
+
+    def settled(self, job: Job) -> None:
+        """Let the shepherd forget the job."""
+        with self._lock:
+            self._entries.pop(job.name, None)
+            self._withdrawn.discard(job.name)
+        self._link.post(Settled(job.name))
+
+    def remove(self, job: Job) -> None:
+        """Let the shepherd forget the job, and remove its output."""
+        self.settled(job)
+        self.context.output.remove(job.name)
+
+    def close(self) -> None:
+        """Hang up; jobs and shepherd run on."""
+        self._link.close()
+        with self._lock:
+            entries = list(self._entries.values())
+        for entry in entries:
+            # Whether it was claimed can't be known any more. The job DB has it as NEW, and the next
+            # daemon takes it over or submits it, so that whoever waits may take it as taken.
+            entry.confirmed.set()
+
+    # --- from the link's thread -------------------------------------------------------------
+
+    def on_welcome(self, welcome: Welcome) -> None:
+        """Compare what a shepherd knows with what we do; see `Listener`."""
+        self._shepherd_pid = welcome.pid
+        known = {record.name: record for record in welcome.jobs}
+        with self._lock:
+            entries = dict(self._entries)
+        self._strangers = {name: job for name, job in known.items() if name not in entries}
+        for name, entry in entries.items():
+            if name in known:
+                self._confirm(entry, known[name])
+            elif not entry.is_over:
+                self._missing(name, entry)
+
+    def on_event(self, event: Event) -> None:
+        """Take what has happened to a job; see `Listener`."""
+        if isinstance(event, Snapshot):
+            entry = self._entry(event.job.name)
+            if entry is not None:
+                self._strangers.pop(event.job.name, None)
+                self._confirm(entry, event.job)
+        elif isinstance(event, Update):
+            self._update(event)
+        elif isinstance(event, Refused):
+            self._give_up(event.name, SubmitFailed(event.message))
+
+    def on_failure(self, failure: BackendUnavailable) -> None:
+        """Refuse what waits for a shepherd; see `Listener`."""
+        with self._lock:
+            waiting = [
+                name for name, entry in self._entries.items() if not entry.confirmed.is_set()
+            ]
+        for name in waiting:
+            self._give_up(name, failure)
+
+    def _entry(self, name: str) -> _Entry | None:
+        with self._lock:
+            return self._entries.get(name)
+
+    def _update(self, update: Update) -> None:
+        entry = self._entry(update.name)
+        record = entry.record if entry else self._strangers.get(update.name)
+        if record is None:
+            return
+        record.apply(update)
+        if entry is not None:
+            self._report(entry, record)
+        elif record.is_ended and self._is_reconciled:
+            # The job DB does not know it: it was restored from an older copy.
+            del self._strangers[update.name]
+            self._link.send(Settled(update.name))
+
+    def _confirm(self, entry: _Entry, record: JobRecord) -> None:
+        entry.record = record
+        entry.confirmed.set()
+        self._report(entry, record)
+
+    def _report(self, entry: _Entry, record: JobRecord) -> None:
+        entry.is_over = record.is_ended
+        seen = observation(record, self._facts, self._shepherd_pid)
+        if record.is_ended and seen.ended_at is None:
+            seen.ended_at = time.time()
+        self._observe(seen)
+
+    def _send_start(self, entry: _Entry) -> None:
+        """Send what `submit` has posted, unless it was given up meanwhile."""
+        if entry.start is not None and not entry.confirmed.is_set():
+            self._link.send(entry.start)
+
+    def _missing(self, name: str, entry: _Entry) -> None:
+        """Deal with a job that the shepherd does not know."""
+        if entry.start is not None and not entry.confirmed.is_set():
+            self._link.send(entry.start)
+            return
+        entry.is_over = True
+        entry.confirmed.set()
+        self._observe(
+            Observation(
+                name=name,
+                state=JobState.LOST,
+                reason="lost",
+                message="the shepherd keeps no record of it",
+                ended_at=time.time(),
+            )
+        )
+
+    def _reconcile(self, jobs: Sequence[Job]) -> None:
+        self._is_reconciled = True
+        wanted = {job.name: job for job in jobs if not job.state.is_final}
+        for job in wanted.values():
+            with self._lock:
+                if job.name in self._entries or job.name in self._withdrawn:
+                    continue
+                start = self._start_of(job) if job.state is JobState.NEW else None
+                entry = self._entries[job.name] = _Entry(start, threading.Event())
+            record = self._strangers.pop(job.name, None)
+            if record is None:
+                self._missing(job.name, entry)
+            else:
+                self._confirm(entry, record)
+        for name in [name for name, record in self._strangers.items() if record.is_ended]:
+            del self._strangers[name]
+            self._link.send(Settled(name))
+
+    def _cancel(self, job: Job, grace_s: float) -> None:
+        with self._lock:
+            entry = self._entries.get(job.name)
+            is_early = entry is None and job.state is JobState.NEW
+            if is_early:
+                self._withdrawn.add(job.name)
+        if is_early:
+            self._observe(
+                Observation(
+                    name=job.name,
+                    state=JobState.CANCELED,
+                    reason="canceled",
+                    message="canceled before it was started",
+                    ended_at=time.time(),
+                )
+            )
+        elif entry is not None and not entry.is_over:
+            self._link.send(Cancel(job.name, grace_s))
+
+    # --- from any thread --------------------------------------------------------------------
+
+    def _give_up(self, name: str, error: BackendError) -> None:
+        """Forget a job that the shepherd has not confirmed; end it should it start after all."""
+        with self._lock:
+            entry = self._entries.get(name)
+            if entry is None or entry.confirmed.is_set():
+                return
+            del self._entries[name]
+        entry.error = _unavailable(error) if isinstance(error, BackendUnavailable) else error
+        entry.confirmed.set()
+        if isinstance(error, BackendUnavailable):
+            self._link.post(Cancel(name, 0))
+
+    def _start_of(self, job: Job) -> Start:
+        if job.parts:
+            parts = [part.cmd for part in job.parts]
+        else:
+            parts = _parts(
+                job.cmd, is_compound=flag(json.loads(job.meta), "compound", default=True)
+            )
+        folder = self.context.output.folder(job.name).absolute()
+        return Start(name=job.name, parts=parts, folder=path_text(folder))
+
+
+def host_facts() -> HostFacts:
+    """Return what sub-jobs say of the machine."""
+    uname = platform.uname()
+    return HostFacts(
+        system=uname.system,
+        machine=uname.machine,
+        platform=platform.platform(),
+        uname=tuple(uname),
+        version=uname.version,
+    )
+
+
+def _parts(cmd: str, *, is_compound: bool) -> list[str]:
+    parts = split_compound(cmd) if is_compound else [cmd]
+    return parts if len(parts) <= MAX_PARTS else [cmd]
+
+
+def _unavailable(error: BackendUnavailable) -> BackendUnavailable:
+    """Return an error of one's own, as one exception must not be raised in two threads."""
+    return BackendUnavailable(error.message)
