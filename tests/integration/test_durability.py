@@ -1,0 +1,250 @@
+"""What was acknowledged is kept and runs exactly once: killed daemons, full and locked disks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import resource
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from daemon_factory import NewDaemon
+from daemon_process import DaemonProcess, Reply, wait_until
+from leftovers import end_shepherds, shepherds
+from probes import assert_refused, job_names, run_pman
+
+pytestmark = pytest.mark.slow
+
+SUBMITTERS = 16
+
+
+class Burst:
+    """Threads that submit jobs until the daemon is gone, and note which were acknowledged.
+
+    Each job appends a line to a file of its own: the lines say how often it ran.
+    """
+
+    def __init__(self, daemon: DaemonProcess, folder: Path, prefix: str) -> None:
+        self.acknowledged: list[str] = []
+        self.sent: list[str] = []
+        self._daemon = daemon
+        self._folder = folder
+        self._prefix = prefix
+        self._threads = [
+            threading.Thread(target=self._submit, args=(n,)) for n in range(SUBMITTERS)
+        ]
+
+    def __enter__(self) -> Burst:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for thread in self._threads:
+            thread.join()
+
+    def _submit(self, thread: int) -> None:
+        with contextlib.suppress(OSError):  # the daemon is dead
+            for n in range(10_000):
+                jid = f"{self._prefix}-{thread}-{n}"
+                self.sent.append(jid)
+                reply = self._daemon.run(f"echo ran >> {self._folder / jid}", jid, auid="burst")
+                assert reply.json()["status"] is True
+                self.acknowledged.append(jid)
+
+    def times_run(self, jid: str) -> int:
+        try:
+            return len((self._folder / jid).read_text().splitlines())
+        except FileNotFoundError:
+            return 0
+
+
+def words_by_jid(daemon: DaemonProcess) -> dict[str, str]:
+    """Return the word of each job of the bursts, once all of them have ended."""
+
+    def look() -> Any:
+        reply = daemon.post("status", key="auid", value="burst").json()["d_ret"]
+        words = reply["l_status"]
+        return words if all("finished" in word for word in words) else None
+
+    words = wait_until(look, "every job has ended", timeout_s=60)
+    found = daemon.post("search", key="auid", value="burst", path="/jid").json()["d_ret"]
+    jids = [next(iter(match.values()))["jid"] for match in found.values()]
+    assert len(jids) == len(set(jids)) == len(words)
+    return dict(zip(jids, words, strict=True))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_killed_daemon_has_kept_what_it_acknowledged(
+    new_daemon: NewDaemon, tmp_path: Path, seed: int
+) -> None:
+    chance = random.Random(seed)
+    daemon = new_daemon()
+    with Burst(daemon, tmp_path, "b") as burst:
+        wait_until(lambda: len(burst.acknowledged) > 20, "jobs are acknowledged")
+        time.sleep(chance.uniform(0, 0.7))
+        daemon.kill()
+    daemon.start()
+    words = words_by_jid(daemon)
+    assert set(burst.acknowledged) <= set(words)
+    assert set(words.values()) == {"finishedSuccessfully"}
+    assert {jid: burst.times_run(jid) for jid in words} == dict.fromkeys(words, 1)
+    assert not any(burst.times_run(jid) for jid in set(burst.sent) - set(words))
+
+
+def test_killed_shepherd_and_daemon_start_no_job_twice(
+    new_daemon: NewDaemon, tmp_path: Path
+) -> None:
+    daemon = new_daemon()
+    with Burst(daemon, tmp_path, "s") as burst:
+        wait_until(lambda: len(burst.acknowledged) > 50, "jobs are acknowledged")
+        for pid in shepherds(daemon.db_path):
+            os.kill(pid, signal.SIGKILL)
+        daemon.kill()
+    daemon.start()
+    words = words_by_jid(daemon)
+    assert set(burst.acknowledged) <= set(words)
+    for jid, word in words.items():
+        if word == "finishedSuccessfully":
+            assert burst.times_run(jid) == 1, jid
+        else:  # how it ended can't be known
+            assert burst.times_run(jid) <= 1, jid
+    assert daemon.run("true", "next").json()["status"] is True
+    assert daemon.wait_finished("next") == ["finishedSuccessfully"]
+
+
+def test_killed_shepherd_is_replaced(daemon: DaemonProcess) -> None:
+    daemon.run("true", "first")
+    daemon.wait_finished("first")
+    (pid,) = shepherds(daemon.db_path)
+    os.kill(pid, signal.SIGKILL)
+
+    def run_again() -> bool:
+        return bool(daemon.run("true", "second").json()["status"])
+
+    wait_until(run_again, "host jobs are taken again")
+    assert daemon.wait_finished("second")
+    wait_until(
+        lambda: [other for other in shepherds(daemon.db_path) if other != pid],
+        "there is a new shepherd",
+    )
+    assert daemon.run("exit 3", "third").json()["status"] is True
+    assert daemon.wait_finished("third") == ["finishedWithError"]
+    assert daemon.status("third")["0.end"]["returncode"] == [3]
+
+
+def test_300_jobs_at_once(daemon: DaemonProcess, tmp_path: Path) -> None:
+    def submit(n: int) -> Reply:
+        return daemon.run(f"echo ran >> {tmp_path}/{n} && exit {n % 7}", f"j{n}", auid="burst")
+
+    with ThreadPoolExecutor(32) as threads:
+        replies = list(threads.map(submit, range(300)))
+    assert all(reply.json()["status"] for reply in replies)
+    words = words_by_jid(daemon)
+    assert len(words) == 300
+    status = daemon.post("status", key="auid", value="burst").json()["d_ret"]
+    for index, (jid, word) in enumerate(words.items()):
+        n = int(jid[1:])
+        assert word == ("finishedWithError" if n % 7 else "finishedSuccessfully")
+        assert status[f"{index}.end"]["returncode"] == [n % 7]
+        assert (tmp_path / str(n)).read_text() == "ran\n"
+
+
+# --- disks that take nothing ------------------------------------------------------------------
+
+#: Beyond what an open journal may still take, bytes.
+PADDING = "x" * 400_000
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """The DBpath of the daemon named `pman`, on a disk of 16 MiB."""
+    path = tmp_path / "pman" / "db"
+    path.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m,mode=0700", "tmpfs", str(path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small disk is not permitted here")
+    yield path
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Leave no byte free."""
+    path = folder / "filling"
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        for size in (1 << 16, 1):
+            with contextlib.suppress(OSError):
+                while file.write(b"x" * size):
+                    pass
+    assert os.statvfs(folder).f_bavail == 0
+    return path
+
+
+def assert_takes_no_job(daemon: DaemonProcess, mark: Path) -> None:
+    before = job_names(daemon)
+    reply = daemon.run(f"touch {mark} # {PADDING}", "refused")
+    assert_refused(reply, 503)
+    assert daemon.is_alive()
+    assert job_names(daemon) == before
+    assert daemon.words("first") == ["finishedSuccessfully"]
+
+
+def assert_takes_jobs_again(daemon: DaemonProcess, mark: Path) -> None:
+    assert daemon.run(f"touch {mark}.later # {PADDING}", "later").json()["status"] is True
+    assert daemon.wait_finished("later") == ["finishedSuccessfully"]
+    assert Path(f"{mark}.later").exists()
+    # A job that was refused is never started, not even now.
+    assert not mark.exists()
+    names = job_names(daemon)
+    daemon.kill()
+    daemon.start()
+    assert job_names(daemon) == names
+
+
+def test_full_disk(small_disk: Path, new_daemon: NewDaemon, tmp_path: Path) -> None:
+    daemon = new_daemon()
+    assert daemon.db_path == small_disk
+    daemon.run("true", "first")
+    daemon.wait_finished("first")
+    filling = fill(small_disk)
+    assert_takes_no_job(daemon, tmp_path / "mark")
+    save = daemon.post("DBctl", do="save", dbpath=str(small_disk / "export"))
+    assert_refused(save, 503)
+    filling.unlink()
+    assert_takes_jobs_again(daemon, tmp_path / "mark")
+
+
+def test_files_that_may_not_grow(daemon: DaemonProcess, tmp_path: Path) -> None:
+    daemon.run("true", "first")
+    daemon.wait_finished("first")
+    unlimited = resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (0, unlimited[1]))
+    assert_takes_no_job(daemon, tmp_path / "mark")
+    resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, unlimited)
+    assert_takes_jobs_again(daemon, tmp_path / "mark")
+
+
+def test_read_only_dbpath_ends_the_start(small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    ended = run_pman("--ip", "127.0.0.1", "--port", "0", "--DBpath", str(small_disk))
+    assert ended.returncode == 1
+    (line,) = ended.stderr.strip().splitlines()
+    assert str(small_disk) in line
+
+
+def test_second_daemon_on_one_dbpath_ends(daemon: DaemonProcess) -> None:
+    daemon.run("true", "first")
+    second = run_pman("--ip", "127.0.0.1", "--port", "0", "--DBpath", str(daemon.db_path))
+    assert second.returncode == 1
+    (line,) = second.stderr.strip().splitlines()
+    assert str(daemon.pid) in line
+    assert str(daemon.db_path) in line
+    assert daemon.wait_finished("first") == ["finishedSuccessfully"]
