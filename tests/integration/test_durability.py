@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from daemon_factory import NewDaemon
 from daemon_process import DaemonProcess, Reply, wait_until
-from leftovers import end_shepherds, shepherds
+from leftovers import shepherds
 from probes import assert_refused, job_names, run_pman
 
 pytestmark = pytest.mark.slow
