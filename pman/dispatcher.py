@@ -81,10 +81,7 @@ class Dispatcher:
     def handle(self, request: Request) -> Response | Deferred:
         """Carry out one request."""
         envelope = Envelope(request)
-        outcome = self._guard(lambda: self._carry_out(request, envelope), request, envelope)
-        if isinstance(outcome, Later):
-            return self._defer(outcome, request, envelope)
-        return outcome
+        return self._guard(lambda: self._carry_out(request, envelope), request, envelope)
 
     def reject(self, error: PmanError, raw: bytes) -> Response:
         """Return the reply to bytes that never became a request.
@@ -93,14 +90,15 @@ class Dispatcher:
             error: What is wrong with them.
             raw: How they begin.
         """
-        first_line, _, rest = raw.partition(b"\n")
-        words = first_line.decode("latin-1").split()
+        # Only the first line is echoed: what follows may hold a token that can't be told apart.
+        words = raw.partition(b"\n")[0].decode("latin-1").split()
+        method, target, version = (*words, "", "", "")[:3]
         request = Request(
-            method=words[0] if words else "",
-            target=words[1] if len(words) > 1 else "",
-            is_http=False,
+            method=method,
+            target=target,
+            version=version.removeprefix("HTTP/"),
+            is_http=version.startswith("HTTP/"),
         )
-        del rest  # may hold a token that cannot be told from the rest: not echoed
         document = Envelope(request).build(False, error)
         return self._response(error.hint, document, request, error)
 
@@ -223,7 +221,7 @@ class Dispatcher:
 
         def answer(make: Callable[[], Outcome]) -> None:
             response = self._guard(make, request, envelope)
-            assert isinstance(response, Response)
+            assert isinstance(response, Response), "an outcome that came late does not wait again"
             deferred.resolve(response)
 
         later.subscribe(answer)
@@ -231,12 +229,12 @@ class Dispatcher:
 
     def _guard(
         self, make: Callable[[], Outcome | Later], request: Request, envelope: Envelope
-    ) -> Response | Later:
+    ) -> Response | Deferred:
         """Turn what `make` returns or raises into a reply."""
         try:
             outcome = make()
             if isinstance(outcome, Later):
-                return outcome
+                return self._defer(outcome, request, envelope)
             return self._reply(outcome, request, envelope)
         except PmanError as exc:
             return self._refuse(exc, request, envelope)

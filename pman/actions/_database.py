@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from pman.actions._selection import discard
 from pman.actions.base import SNAPSHOT_TIMEOUT_S, ActionContext, ActionRequest
 from pman.errors import RequestError, UnknownJob, shown
 from pman.job.record import Job
@@ -56,19 +57,20 @@ def _load(path: Path | None, context: ActionContext, selection: Selection) -> No
             f"dbpath {str(path)!r} is not a folder that could be loaded", field="dbpath"
         )
     jobs = tree22.import_tree(path, context.output)
-    context.store.replace_finished(jobs)
+    _discard(context.store.replace_finished(jobs), context)
 
 
 def _clear(path: Path | None, context: ActionContext, selection: Selection) -> None:
     if path is not None and path != context.settings.db_path:
         tree22.clear_tree(path)
-    gone = context.store.clear(selection)
-    for job in gone:
-        backend = context.backends.get(job.backend)
-        if backend is not None:
-            backend.remove(job)
-        context.output.remove(job.name)
+    _discard(context.store.clear(selection), context)
     context.snapshots.save_now(SNAPSHOT_TIMEOUT_S)
+
+
+def _discard(jobs: list[Job], context: ActionContext) -> None:
+    """Remove what is left of jobs that the store has forgotten."""
+    for job in jobs:
+        discard(job, context)
 
 
 OPERATIONS: dict[str, Callable[[Path | None, ActionContext, Selection], None]] = {

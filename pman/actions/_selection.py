@@ -20,6 +20,19 @@ def select(request: ActionRequest, context: ActionContext, action: str) -> list[
     return context.store.find(key, request.need("value", action))
 
 
+def discard(job: Job, context: ActionContext) -> None:
+    """Remove what a final job has left with its backend and in files.
+
+    Raises:
+        PmanError: The backend can't remove it now.
+        OSError: A file can't be removed.
+    """
+    backend = context.backends.get(job.backend)
+    if backend is not None:
+        backend.remove(job)
+    context.output.remove(job.name)
+
+
 def progress(jobs: list[Job]) -> dict[str, Any]:
     """Return the `n.container`, `n.start`, `n.end` entries of `done` and `status`.
 

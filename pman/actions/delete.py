@@ -6,9 +6,9 @@ import logging
 import threading
 
 from pman.actions import action
-from pman.actions._selection import select
+from pman.actions._selection import discard, select
 from pman.actions.base import ActionContext, ActionRequest, Answer, Later, Outcome
-from pman.errors import PmanError
+from pman.errors import PmanError, UnknownJob
 from pman.job.record import Job
 
 _log = logging.getLogger(__name__)
@@ -52,7 +52,10 @@ class _Removal:
 
     def start(self) -> None:
         for job in self._jobs:
-            self._context.store.when_final(job.name, self._hand_over)
+            try:
+                self._context.store.when_final(job.name, self._hand_over)
+            except UnknownJob:
+                self._hand_over(job)  # somebody else deletes it too; what is left of it goes
 
     def _hand_over(self, job: Job) -> None:
         # The thread that sees a job end must not wait for files or for the disk.
@@ -61,10 +64,7 @@ class _Removal:
     def _remove(self, job: Job) -> None:
         problem = ""
         try:
-            backend = self._context.backends.get(job.backend)
-            if backend is not None:
-                backend.remove(job)
-            self._context.output.remove(job.name)
+            discard(job, self._context)
             self._context.store.remove([job.name])
         except (PmanError, OSError) as exc:
             _log.error("job %s was not deleted: %s", job.name, exc)
