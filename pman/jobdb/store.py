@@ -1,0 +1,414 @@
+"""`JobStore`: the jobs in memory, and the only way to change one.
+
+Its lock is held for memory work only. A `Job` that it holds is never changed: each change puts a
+new object in its place, so that readers need no lock and no copy.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from pman.errors import InvalidTransition, JobConflict, SnapshotError, UnknownJob
+from pman.job.observation import Observation
+from pman.job.record import HostFacts, Job
+from pman.job.state import check_transition
+from pman.jobdb.index import NameIndex
+from pman.jobdb.journal import Commit, Journal
+from pman.jobdb.merge import merge
+from pman.jobdb.record_json import encode_record
+from pman.jobdb.view import job_leaf
+
+_log = logging.getLogger(__name__)
+
+#: How long a removal may take to become durable, seconds.
+REMOVE_TIMEOUT_S = 30.0
+
+OnJob = Callable[[Job], None]
+
+
+class _Pending:
+    """A job that is on its way to the disk, not yet seen by anybody."""
+
+    __slots__ = ("commit", "is_abandoned", "job")
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.commit: Commit
+        self.is_abandoned = False
+
+
+class JobStore:
+    """All jobs that pman knows, in the order in which they were accepted. Thread-safe."""
+
+    def __init__(self, journal: Journal, now: Callable[[], float] = time.time) -> None:
+        self._journal = journal
+        self._now = now
+        self._lock = threading.Lock()
+        self._jobs: dict[str, Job] = {}
+        self._order: list[str] | None = []  # None: to be made from `_jobs` when somebody asks
+        self._by_jid = NameIndex()
+        self._by_auid = NameIndex()
+        self._unfinished: dict[str, None] = {}
+        self._pending: dict[str, _Pending] = {}
+        self._pending_by_jid = NameIndex()
+        self._unsettled: set[str] = set()
+        self._facts: dict[HostFacts, HostFacts] = {}
+        self._change_callbacks: list[OnJob] = []
+        self._settled_callbacks: list[OnJob] = []
+        self._waiters: dict[str, list[OnJob]] = {}
+        self._events: collections.deque[tuple[Job, Sequence[OnJob]]] = collections.deque()
+        self._is_delivering = False
+
+    # --- changes --------------------------------------------------------------------------
+
+    def load(self, jobs: Iterable[Job]) -> None:
+        """Take in what the disk holds, in order; at start only."""
+        with self._lock:
+            for job in jobs:
+                self._put(job)
+
+    def submit(self, job: Job, *, idempotent: bool = False, timeout_s: float) -> tuple[Job, bool]:
+        """Make a new job durable, then visible.
+
+        Args:
+            job: From `new_job`.
+            idempotent: Return the oldest job with the same jid instead, if there is one.
+            timeout_s: For the disk.
+        Returns:
+            The job, and whether it is the new one.
+        Raises:
+            SnapshotError: The disk did not take it; nothing is left of it.
+            JobConflict: There is a job of that name.
+            RequestError: It cannot be written down.
+        """
+        record = encode_record(job)
+        with self._lock:
+            first = self._first_with(job.jid) if idempotent else None
+            if isinstance(first, Job):
+                return first, False
+            pending = first if first is not None else self._hand_over(job, record)
+        if pending.job is not job:
+            return self._wait_for(pending, timeout_s), False
+        try:
+            pending.commit.wait(timeout_s)
+        except SnapshotError:
+            with self._lock:
+                if job.name not in self._jobs:  # else it was written at the very last moment
+                    pending.is_abandoned = True
+                    raise
+        self._deliver()
+        return self.get(job.name) or job, True
+
+    def observe(self, observation: Observation) -> Job | None:
+        """Apply what a backend saw.
+
+        A final state stays final, and states do not go backwards: such a state is ignored.
+
+        Returns:
+            The job as it is now, or None when the job is unknown or final already.
+        """
+        with self._lock:
+            job = self._jobs.get(observation.name)
+            if job is None:
+                return None
+            if job.state.is_final:
+                is_repeated = job.name not in self._unsettled
+            else:
+                new = self._change(job, observation)
+        if job.state.is_final:
+            if is_repeated and observation.state is not None and observation.state.is_final:
+                self._tell_settled(job)  # who reports the end again has not heard of it
+            return None
+        self._deliver()
+        return new
+
+    def remove(self, names: Iterable[str], timeout_s: float = REMOVE_TIMEOUT_S) -> None:
+        """Forget jobs; unknown names are ignored.
+
+        Raises:
+            SnapshotError: They are gone from memory, but not from the disk yet.
+        """
+        with self._lock:
+            known = [name for name in names if name in self._jobs]
+            commit = self._drop(known)
+        self._deliver()
+        commit.wait(timeout_s)
+
+    def clear(self, jobs: Iterable[Job] | None = None) -> list[Job]:
+        """Forget finished jobs.
+
+        Args:
+            jobs: Which; all when None. Those that are not finished stay.
+        Returns:
+            The jobs that are gone.
+        Raises:
+            SnapshotError: As in `remove`.
+        """
+        with self._lock:
+            wanted = list(self._jobs) if jobs is None else [job.name for job in jobs]
+            gone = [
+                job
+                for name in wanted
+                if (job := self._jobs.get(name)) is not None and job.state.is_final
+            ]
+            commit = self._drop([job.name for job in gone])
+        self._deliver()
+        commit.wait(REMOVE_TIMEOUT_S)
+        return gone
+
+    def replace_finished(self, jobs: Iterable[Job]) -> list[Job]:
+        """Put `jobs` in the place of all finished ones; those that run stay, in front.
+
+        Args:
+            jobs: Finished ones. One that runs here under the same name is left out.
+        Returns:
+            Finished jobs that are gone, without those that came back under their name.
+        Raises:
+            SnapshotError: The change is in memory, but not on the disk yet.
+        """
+        with self._lock:
+            gone = {job.name: job for job in self._jobs.values() if job.state.is_final}
+            for job in gone.values():
+                self._take_out(job)
+            placed: list[Job] = []
+            for job in jobs:
+                if job.name in self._jobs or job.name in self._pending:
+                    continue
+                former = gone.pop(job.name, job)
+                revision = max(job.revision, former.revision) + 1
+                placed.append(self._put(msgspec.structs.replace(job, revision=revision)))
+            names = [*gone, *(job.name for job in placed)]
+            commit = self._journal.replace(names, placed)
+        commit.wait(REMOVE_TIMEOUT_S)
+        return list(gone.values())
+
+    # --- reading --------------------------------------------------------------------------
+
+    def get(self, name: str) -> Job | None:
+        """Return a job by name."""
+        return self._jobs.get(name)
+
+    def at(self, index: int) -> Job | None:
+        """Return the n-th job, counted from 0, negative from the newest; None out of range."""
+        with self._lock:
+            if self._order is None:
+                self._order = list(self._jobs)
+            if not -len(self._order) <= index < len(self._order):
+                return None
+            return self._jobs[self._order[index]]
+
+    def names(self) -> list[str]:
+        """Return all job names, in order."""
+        with self._lock:
+            return list(self._jobs)
+
+    def jobs(self) -> list[Job]:
+        """Return all jobs, in order."""
+        with self._lock:
+            return list(self._jobs.values())
+
+    def unfinished(self) -> list[Job]:
+        """Return the jobs that are not final, in order."""
+        with self._lock:
+            return [self._jobs[name] for name in self._unfinished]
+
+    @property
+    def count(self) -> int:
+        """Number of jobs."""
+        return len(self._jobs)
+
+    def find(self, key: str, value: Any) -> list[Job]:
+        """Return the jobs whose leaf `key` is `value`, same type and value, in order.
+
+        A leaf that a job does not have equals nothing. `jid` and `auid` are looked up in an index.
+        Source: WIRE.md 4.3.
+        """
+        if key in ("jid", "auid"):
+            if not isinstance(value, str):
+                return []
+            index = self._by_jid if key == "jid" else self._by_auid
+            with self._lock:
+                return [self._jobs[name] for name in index.names(value)]
+        return [job for job in self.jobs() if _is_same(job_leaf(job, key), value)]
+
+    # --- subscriptions --------------------------------------------------------------------
+
+    def on_change(self, callback: OnJob) -> None:
+        """Have `callback` called with each job that is new or has changed.
+
+        Called outside the lock, in the order of changes, by whichever thread brought one; it must
+        return soon. Not called for `load` and `replace_finished`.
+        """
+        self._change_callbacks.append(callback)
+
+    def when_final(self, name: str, callback: OnJob) -> None:
+        """Have `callback` called once the job is final (or removed): at once if it is already.
+
+        Raises:
+            UnknownJob: There is no such job.
+        """
+        with self._lock:
+            job = self._jobs.get(name)
+            if job is not None and not job.state.is_final:
+                self._waiters.setdefault(name, []).append(callback)
+                return
+        if job is None:
+            raise UnknownJob(f"there is no job {name!r}")
+        callback(job)
+
+    def on_settled(self, callback: OnJob) -> None:
+        """Have `callback` called when the final state of a job is durable, perhaps repeatedly.
+
+        Called by the thread that writes: it must return at once.
+        """
+        self._settled_callbacks.append(callback)
+
+    # --- with the lock held ---------------------------------------------------------------
+
+    def _first_with(self, jid: str) -> Job | _Pending | None:
+        name = self._by_jid.first(jid)
+        if name is not None:
+            return self._jobs[name]
+        name = self._pending_by_jid.first(jid)
+        return None if name is None else self._pending[name]
+
+    def _hand_over(self, job: Job, record: bytes) -> _Pending:
+        if job.name in self._jobs or job.name in self._pending:
+            raise JobConflict(f"there is a job {job.name!r} already")
+        pending = _Pending(job)
+        # Under the lock, so that the order in the journal is the order here; `_committed` waits
+        # for it.
+        pending.commit = self._journal.write(
+            job, fresh=record, on_done=functools.partial(self._committed, pending)
+        )
+        self._pending[job.name] = pending
+        self._pending_by_jid.add(job.jid, job.name)
+        return pending
+
+    def _change(self, job: Job, observation: Observation) -> Job:
+        if observation.state is not None:
+            try:
+                check_transition(job.state, observation.state)
+            except InvalidTransition as exc:
+                _log.warning("job %s: %s; the state is ignored", job.name, exc)
+                observation = msgspec.structs.replace(observation, state=None)
+        new = merge(job, observation, self._now)
+        if new is job:
+            return job
+        new = self._put(new)
+        waiters: Sequence[OnJob] = ()
+        on_done = None
+        if new.state.is_final:
+            waiters = self._waiters.pop(new.name, ())
+            self._unsettled.add(new.name)
+            on_done = functools.partial(self._settled, new)
+        self._journal.write(new, on_done=on_done)
+        self._events.append((new, waiters))
+        return new
+
+    def _put(self, job: Job) -> Job:
+        """Store a new job behind the others, or a changed one in its place."""
+        job = self._compact(job)
+        if job.name not in self._jobs:
+            if self._order is not None:
+                self._order.append(job.name)
+            self._by_jid.add(job.jid, job.name)
+            self._by_auid.add(job.auid, job.name)
+        self._jobs[job.name] = job
+        if job.state.is_final:
+            self._unfinished.pop(job.name, None)
+        else:
+            self._unfinished[job.name] = None
+        return job
+
+    def _compact(self, job: Job) -> Job:
+        """Return the job with values that many jobs share kept once."""
+        return msgspec.structs.replace(
+            job,
+            auid=sys.intern(job.auid),
+            backend=sys.intern(job.backend),
+            reason=sys.intern(job.reason),
+            facts=job.facts and self._facts.setdefault(job.facts, job.facts),
+        )
+
+    def _drop(self, names: Sequence[str]) -> Commit:
+        for name in names:
+            job = self._jobs[name]
+            self._take_out(job)
+            if waiters := self._waiters.pop(name, None):
+                self._events.append((job, waiters))
+        return self._journal.delete(names)
+
+    def _take_out(self, job: Job) -> None:
+        del self._jobs[job.name]
+        self._order = None
+        self._by_jid.discard(job.jid, job.name)
+        self._by_auid.discard(job.auid, job.name)
+        self._unfinished.pop(job.name, None)
+        self._unsettled.discard(job.name)
+
+    # --- without the lock -----------------------------------------------------------------
+
+    def _wait_for(self, pending: _Pending, timeout_s: float) -> Job:
+        """Return the job that somebody else is submitting."""
+        pending.commit.wait(timeout_s)
+        job = self.get(pending.job.name)
+        if job is None:
+            raise SnapshotError(f"the job with id {pending.job.jid!r} was not written in time")
+        return job
+
+    def _committed(self, pending: _Pending, error: SnapshotError | None) -> None:
+        """Publish a job that is durable; the submitter delivers the news. By the writing thread."""
+        job = pending.job
+        with self._lock:
+            del self._pending[job.name]
+            self._pending_by_jid.discard(job.jid, job.name)
+            if error is not None:
+                return
+            if pending.is_abandoned:
+                self._journal.delete([job.name])  # its submitter was told that it failed
+                return
+            self._events.append((self._put(job), ()))
+
+    def _settled(self, job: Job, error: SnapshotError | None) -> None:
+        """Pass on that a final state is durable. By the writing thread."""
+        if error is not None:
+            return  # the daemon ends; the backend reports the end to the next one
+        with self._lock:
+            self._unsettled.discard(job.name)
+        self._tell_settled(job)
+
+    def _tell_settled(self, job: Job) -> None:
+        for callback in self._settled_callbacks:
+            callback(job)
+
+    def _deliver(self) -> None:
+        """Call back for all changes so far; one thread at a time, so that order is kept."""
+        while True:
+            with self._lock:
+                if self._is_delivering or not self._events:
+                    return
+                self._is_delivering = True
+                job, waiters = self._events.popleft()
+            try:
+                for callback in self._change_callbacks:
+                    callback(job)
+                for callback in waiters:
+                    callback(job)
+            finally:
+                with self._lock:
+                    self._is_delivering = False
+
+
+def _is_same(ours: Any, theirs: Any) -> bool:
+    """Compare as 2.2 does: `1` is neither `1.0` nor `true`."""
+    return type(ours) is type(theirs) and bool(ours == theirs)
