@@ -1,0 +1,238 @@
+"""`Client` and `ClientSide`: what HTTP connections and ZeroMQ peers have in common.
+
+Order of replies, output that a client does not take, and the end of both. Belongs to the front's
+thread alone.
+"""
+
+from __future__ import annotations
+
+import abc
+import collections
+import logging
+import math
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import zmq
+
+from pman.config import Settings
+from pman.errors import PmanError
+from pman.services.exchange import Handler, Slot
+
+log = logging.getLogger(__name__)
+
+NEVER = math.inf
+
+#: Requests of one client on their way, before its further bytes are left unparsed.
+MAX_IN_FLIGHT = 64
+
+#: Messages for one client that libzmq queues before it says "again".
+SEND_HWM = 64
+
+#: Shortest and longest time between two tries to send what a client did not take, seconds.
+MIN_RETRY_S, MAX_RETRY_S = 0.001, 0.05
+
+#: Body of a request that may count as quick, bytes.
+MAX_QUICK_BODY_BYTES = 64 * 1024
+
+
+class Client:
+    """One connection or peer.
+
+    Attributes:
+        identity: Name that libzmq gave it.
+        slots: Requests whose replies have not been written, oldest first.
+        waiting: Those of them that no listener has got.
+        running: Number of those that a listener has, or that are deferred.
+        is_queued: Whether the dealer knows of `waiting`.
+        out: Pieces that libzmq did not take.
+        out_bytes: Their size.
+        is_gone: Whether nobody is there to take replies.
+        deadline: When something must have happened, monotonic seconds.
+    """
+
+    __slots__ = (
+        "deadline",
+        "identity",
+        "is_gone",
+        "is_queued",
+        "out",
+        "out_bytes",
+        "running",
+        "slots",
+        "waiting",
+    )
+
+    def __init__(self, identity: bytes) -> None:
+        self.identity = identity
+        self.slots: collections.deque[Slot] = collections.deque()
+        self.waiting: collections.deque[Slot] = collections.deque()
+        self.running = 0
+        self.is_queued = False
+        self.out: collections.deque[tuple[bytes | memoryview, ...]] = collections.deque()
+        self.out_bytes = 0
+        self.is_gone = False
+        self.deadline = NEVER
+
+
+C = TypeVar("C", bound=Client)
+
+
+class ClientSide(abc.ABC, Generic[C]):
+    """The front's side towards its clients."""
+
+    def __init__(
+        self,
+        socket: zmq.Socket[bytes],
+        settings: Settings,
+        handler: Handler,
+        enqueue: Callable[[Client], None],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            socket: ROUTER, bound; stays the caller's to close.
+            enqueue: Told of a client that may have something waiting.
+        """
+        self.socket = socket
+        self.settings = settings
+        self.handler = handler
+        self.clients: dict[bytes, C] = {}
+        #: No later than the first `deadline` of a client, monotonic seconds.
+        self.next_sweep = NEVER
+        #: When to try again to send, monotonic seconds.
+        self.next_retry = NEVER
+        self.is_draining = False
+        self._enqueue = enqueue
+        self._stalled: dict[bytes, C] = {}
+        self._retry_s = MIN_RETRY_S
+
+    @abc.abstractmethod
+    def receive(self, now: float) -> None:
+        """Take what has come, up to a bound."""
+
+    @abc.abstractmethod
+    def flush(self, client: C, now: float) -> None:
+        """Send the replies whose turn it is."""
+
+    @abc.abstractmethod
+    def sweep(self, now: float) -> None:
+        """Act on deadlines that have passed, and set `next_sweep`."""
+
+    @abc.abstractmethod
+    def close_all(self) -> None:
+        """Close every connection; what was sent is delivered first."""
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a reply is owed to somebody."""
+        return bool(self._stalled) or any(client.slots for client in self.clients.values())
+
+    def finish(self, batch: list[Slot], now: float) -> None:
+        """Take requests whose `response` is there."""
+        last: Client | None = None
+        for slot in batch:
+            client = slot.client
+            client.running -= 1
+            if client is not last:
+                if last is not None:
+                    self._advance(last, now)
+                last = client
+        if last is not None:
+            self._advance(last, now)
+
+    def give_up(self, error: PmanError, now: float) -> None:
+        """Answer `error` to whoever still waits for a reply."""
+        for client in list(self.clients.values()):
+            for slot in client.slots:
+                if slot.response is None:
+                    slot.response = self.handler.reject(error, b"")
+            self.flush(client, now)
+
+    def retry(self, now: float) -> None:
+        """Send what was not taken before; set `next_retry`."""
+        progress = False
+        for client in list(self._stalled.values()):
+            progress |= self._push(client, now)
+        self._retry_s = MIN_RETRY_S if progress else min(2 * self._retry_s, MAX_RETRY_S)
+        self.next_retry = now + self._retry_s if self._stalled else NEVER
+
+    def send(self, client: C, piece: tuple[bytes | memoryview, ...], now: float) -> None:
+        """Send the frames of one message, or keep them for later; never blocks."""
+        if (client.out or not self._transmit(client, piece)) and not client.is_gone:
+            self._queue(client, piece, now)
+
+    def forget(self, client: C) -> None:
+        """Drop a client that is gone; its requests are still carried out."""
+        client.is_gone = True
+        client.slots.clear()
+        client.out.clear()
+        client.out_bytes = 0
+        client.deadline = NEVER
+        self._stalled.pop(client.identity, None)
+        self.clients.pop(client.identity, None)
+
+    def _queue(self, client: C, piece: tuple[bytes | memoryview, ...], now: float) -> None:
+        before = client.out_bytes
+        client.out_bytes += sum(map(len, piece))
+        if not client.out or before <= self.settings.max_unread_bytes < client.out_bytes:
+            self._stall(client, now)
+        client.out.append(piece)
+        self._stalled[client.identity] = client
+        self.next_retry = min(self.next_retry, now + MIN_RETRY_S)
+
+    def _advance(self, client: Client, now: float) -> None:
+        if not client.is_gone:
+            self.flush(client, now)  # type: ignore[arg-type]  # only ours are ever enqueued
+        self._offer(client)
+
+    def _offer(self, client: Client) -> None:
+        """Let the dealer have what waits, unless the client does not read what it asked for."""
+        if client.out_bytes <= self.settings.max_unread_bytes:
+            self._enqueue(client)
+
+    def _stall(self, client: C, now: float) -> None:
+        """Note that a client takes nothing any more, or takes something again."""
+        settings = self.settings
+        is_over = client.out_bytes > settings.max_unread_bytes
+        wait_s = settings.header_timeout_s if is_over else settings.idle_timeout_s
+        self._expect(client, now + wait_s)
+
+    def _expect(self, client: C, deadline: float) -> None:
+        client.deadline = deadline
+        self.next_sweep = min(self.next_sweep, deadline)
+
+    def _transmit(self, client: C, piece: tuple[bytes | memoryview, ...]) -> bool:
+        """Give one message to libzmq; False when it does not take it, or the client is gone."""
+        send = self.socket.send
+        try:
+            send(client.identity, zmq.SNDMORE | zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as exc:
+            if exc.errno != zmq.EHOSTUNREACH:
+                raise
+            self.forget(client)
+            return False
+        # With the first frame libzmq has taken the message: what follows cannot fail.
+        for frame in piece[:-1]:
+            send(frame, zmq.SNDMORE | zmq.NOBLOCK)
+        send(piece[-1], zmq.NOBLOCK)
+        return True
+
+    def _push(self, client: C, now: float) -> bool:
+        """Send of `out` what is taken now; True when it was something."""
+        before = len(client.out)
+        while client.out and self._transmit(client, client.out[0]):
+            client.out_bytes -= sum(map(len, client.out.popleft()))
+        if client.is_gone:
+            return True
+        if not client.out:
+            self._stalled.pop(client.identity, None)
+            self.flush(client, now)
+            self._offer(client)
+            return True
+        if len(client.out) < before:
+            self._stall(client, now)
+            return True
+        return False

@@ -1,0 +1,355 @@
+"""`HttpClients`: HTTP/1.x over a raw ROUTER.
+
+What libzmq does there (4.3.5): a connection announces itself and its end with an empty frame; a
+piece has at most 8192 bytes; `[identity, b""]` closes, once what was sent before is delivered,
+and is not announced back. A client that closes its sending side only is disconnected at once: its
+request is carried out, and its reply has nowhere to go.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import os
+import resource
+import socket as os_socket
+import time
+
+import zmq
+
+from pman.config import Settings
+from pman.errors import PmanError, RequestTimeout
+from pman.http import writer
+from pman.http.message import Request, Response
+from pman.http.parser import Rejection, RequestParser
+from pman.services.clients import (
+    MAX_IN_FLIGHT,
+    MAX_QUICK_BODY_BYTES,
+    NEVER,
+    Client,
+    ClientSide,
+)
+from pman.services.exchange import Slot
+
+log = logging.getLogger(__name__)
+
+#: Longest message to libzmq, bytes; a longer reply is sent in pieces.
+PIECE_BYTES = 32 * 1024
+
+#: Pieces taken in one go before replies have their turn.
+MAX_PIECES = 512
+
+#: Length of the pieces that libzmq reads, bytes: one that long is seldom the last.
+READ_BYTES = 8192
+
+#: What the system takes for a client that reads nothing, at least, bytes.
+SURELY_SENT_BYTES = 16 * 1024
+
+#: How long a refused client may go on sending, seconds. A socket that is closed with unread input
+#: is reset, and the client would lose the reply. Source: RFC 9112, section 9.6.
+LINGER_S = 0.5
+
+#: Shortest time between two looks at all deadlines, seconds.
+SWEEP_S = 0.02
+
+#: Descriptors that are not for clients.
+SPARE_DESCRIPTORS = 64
+
+#: Message that closes a connection.
+CLOSE = (b"",)
+
+
+class Connection(Client):
+    """One TCP or IPC connection.
+
+    Attributes:
+        parser: What was received of the next request.
+        is_ended: Whether nothing more is read; it closes once everything is sent.
+        lingers: Whether it may go on sending for a while after its last reply.
+        wants_continue: Whether it waits for `100 Continue`.
+        held: Pieces not given to the parser, because too much is on its way.
+        held_bytes: Their size.
+        body_bytes: Size of the bodies in `slots`.
+        sent_bytes: Size of all replies.
+        descriptor: Of libzmq's socket, and the inode by which to know that it still is that socket.
+    """
+
+    __slots__ = (
+        "body_bytes",
+        "descriptor",
+        "held",
+        "held_bytes",
+        "is_ended",
+        "lingers",
+        "parser",
+        "sent_bytes",
+        "wants_continue",
+    )
+
+    def __init__(self, identity: bytes, parser: RequestParser) -> None:
+        super().__init__(identity)
+        self.parser = parser
+        self.is_ended = False
+        self.lingers = False
+        self.wants_continue = False
+        self.held: collections.deque[bytes] = collections.deque()
+        self.held_bytes = 0
+        self.body_bytes = 0
+        self.sent_bytes = 0
+        self.descriptor: tuple[int, int] | None = None
+
+
+class HttpClients(ClientSide[Connection]):
+    """All HTTP connections."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self._max_connections = connection_limit(self.settings)
+        # Closed connections whose last reply may never be read: (when to cut, descriptor).
+        self._closing: collections.deque[tuple[float, tuple[int, int]]] = collections.deque()
+
+    def receive(self, now: float) -> None:
+        """Take pieces that have come, up to `MAX_PIECES`."""
+        recv = self.socket.recv
+        clients = self.clients
+        for _ in range(MAX_PIECES):
+            try:
+                identity = recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            client = clients.get(identity)
+            if client is None:
+                self._meet(identity, now)
+                continue
+            raw = recv()
+            if not raw:
+                self.forget(client)
+            elif not client.is_ended:
+                self._take(client, raw, now)
+
+    def flush(self, client: Connection, now: float) -> None:
+        """Send the replies whose turn it is; close if the last one was among them."""
+        slots = client.slots
+        small: list[bytes] = []
+        while slots and (response := slots[0].response) is not None and not client.is_gone:
+            request = slots.popleft().request
+            head = self._head(client, request, response)
+            body = b"" if request is not None and request.method == "HEAD" else response.body
+            if len(body) <= PIECE_BYTES:
+                small.append(head + body if body else head)
+                client.sent_bytes += len(body)
+                continue
+            small.append(head)
+            self.send(client, (b"".join(small),), now)
+            small = []
+            client.sent_bytes += len(body)
+            view = memoryview(body)
+            for start in range(0, len(view), PIECE_BYTES):
+                self.send(client, (view[start : start + PIECE_BYTES],), now)
+        if small and not client.is_gone:
+            self.send(client, (small[0] if len(small) == 1 else b"".join(small),), now)
+        if not client.is_gone and not slots:
+            self._rest(client, now)
+        if client.held and not self._is_full(client):
+            self._take_held(client, now)
+
+    def sweep(self, now: float) -> None:
+        """Act on deadlines that have passed, and set `next_sweep`."""
+        nearest = NEVER
+        for client in list(self.clients.values()):
+            if client.deadline <= now:
+                self._expire(client, now)
+            if client.deadline < nearest:
+                nearest = client.deadline
+        while self._closing and self._closing[0][0] <= now:
+            _cut(self._closing.popleft()[1])
+        if self._closing:
+            nearest = min(nearest, self._closing[0][0])
+        self.next_sweep = max(nearest, now + SWEEP_S)
+
+    def close_all(self) -> None:
+        """Close every connection; what was sent is delivered first."""
+        for client in list(self.clients.values()):
+            self.forget(client)
+            self._transmit(client, CLOSE)
+
+    # --- input ------------------------------------------------------------------------------
+
+    def _meet(self, identity: bytes, now: float) -> None:
+        """Welcome a connection, or ignore the rest of one that we have closed."""
+        frame = self.socket.recv(copy=False)
+        if len(frame):
+            return
+        settings = self.settings
+        parser = RequestParser(settings.max_header_bytes, settings.max_body_bytes)
+        client = Connection(identity, parser)
+        client.descriptor = _descriptor(frame)
+        self.clients[identity] = client
+        if len(self.clients) > self._max_connections:
+            error = PmanError(f"{self._max_connections} connections are open already", hint=503)
+            self._refuse(client, Rejection(error, b""), now, lingers=True)
+        else:
+            self._expect(client, now + settings.idle_timeout_s)
+
+    def _take(self, client: Connection, raw: bytes, now: float) -> None:
+        if client.held or self._is_full(client):
+            self._hold(client, raw)
+        else:
+            self._parse(client, raw, now)
+
+    def _parse(self, client: Connection, raw: bytes, now: float) -> None:
+        was_idle = client.parser.is_idle
+        for event in client.parser.feed(raw):
+            if isinstance(event, Request):
+                quick = len(event.body) <= MAX_QUICK_BODY_BYTES and self.handler.is_quick(event)
+                slot = Slot(client, event, quick)
+                client.slots.append(slot)
+                client.waiting.append(slot)
+                client.body_bytes += len(event.body)
+                client.deadline = NEVER
+            elif isinstance(event, Rejection):
+                lingers = event.error.hint in (413, 431) or len(raw) >= READ_BYTES
+                self._refuse(client, event, now, lingers=lingers)
+            else:
+                self._continue(client, now)
+        if client.waiting:
+            self._offer(client)
+        elif was_idle and not client.slots and not client.parser.is_idle:
+            self._expect(client, now + self.settings.header_timeout_s)
+
+    def _take_held(self, client: Connection, now: float) -> None:
+        while client.held and not client.is_ended and not self._is_full(client):
+            raw = client.held.popleft()
+            client.held_bytes -= len(raw)
+            self._parse(client, raw, now)
+
+    def _is_full(self, client: Connection) -> bool:
+        return (
+            len(client.slots) >= MAX_IN_FLIGHT
+            or client.body_bytes > self.settings.max_body_bytes
+            or client.out_bytes > self.settings.max_unread_bytes
+        )
+
+    def _hold(self, client: Connection, raw: bytes) -> None:
+        client.held.append(raw)
+        client.held_bytes += len(raw)
+        if client.held_bytes > self.settings.max_unread_bytes:
+            self._drop(client, f"sent {client.held_bytes} bytes ahead of its replies")
+
+    def _continue(self, client: Connection, now: float) -> None:
+        """Ask for the body, once the replies before it are out."""
+        client.wants_continue = True
+        if not client.slots:
+            self._rest(client, now)
+
+    def _refuse(self, client: Connection, event: Rejection, now: float, *, lingers: bool) -> None:
+        slot = Slot(client, None)
+        slot.response = self.handler.reject(event.error, event.raw)
+        client.slots.append(slot)
+        client.is_ended = True
+        client.lingers = lingers
+        if len(client.slots) == 1:
+            self.flush(client, now)
+
+    # --- output -----------------------------------------------------------------------------
+
+    def _head(self, client: Connection, request: Request | None, response: Response) -> bytes:
+        connection = writer.CLOSE
+        if request is not None:
+            client.body_bytes -= len(request.body)
+            if request.keep_alive and (client.slots or not self.is_draining):
+                connection = b"" if request.version == "1.1" else writer.KEEP_ALIVE
+        if connection is writer.CLOSE:
+            client.is_ended = True  # it is the last one: nothing is read after it
+        return writer.head(response, connection=connection, now_s=int(time.time()))
+
+    def _rest(self, client: Connection, now: float) -> None:
+        """Wait for the client, which has got all its replies; or close."""
+        if client.wants_continue:
+            client.wants_continue = False
+            self.send(client, (writer.CONTINUE,), now)
+        if client.is_gone:
+            return
+        if client.out:
+            return  # the deadline is that of the output
+        if client.is_ended and client.lingers:
+            client.lingers = False
+            self._expect(client, now + LINGER_S)
+        elif client.is_ended:
+            self._close(client, now)
+        elif client.parser.is_idle:
+            self._expect(client, now + self.settings.idle_timeout_s)
+        else:
+            self._expect(client, now + self.settings.header_timeout_s)
+
+    def _close(self, client: Connection, now: float) -> None:
+        """Close a connection; libzmq delivers what was sent before."""
+        if client.sent_bytes > SURELY_SENT_BYTES and client.descriptor is not None:
+            # libzmq would wait for a client that does not read, for ever.
+            self._closing.append((now + self.settings.header_timeout_s, client.descriptor))
+            self.next_sweep = min(self.next_sweep, self._closing[0][0])
+        if self._transmit(client, CLOSE):
+            self.forget(client)
+        elif not client.is_gone:
+            self._queue(client, CLOSE, now)
+
+    def _expire(self, client: Connection, now: float) -> None:
+        if client.out:
+            self._drop(client, f"left {client.out_bytes} bytes unread")
+        elif client.is_ended or client.parser.is_idle:
+            self._close(client, now)
+        else:
+            seconds = self.settings.header_timeout_s
+            error = RequestTimeout(f"the request was not complete after {seconds} s")
+            self._refuse(client, Rejection(error, b""), now, lingers=True)
+
+    def _drop(self, client: Connection, why: str) -> None:
+        """Cut off a client that would cost memory for ever."""
+        log.warning("a client was dropped: it %s", why)
+        # Closing by an empty frame would wait until the client has read what is on its way.
+        is_cut = client.descriptor is not None and _cut(client.descriptor)
+        if not is_cut:
+            self._transmit(client, CLOSE)
+            self.forget(client)
+            return
+        client.slots.clear()
+        client.out.clear()
+        client.held.clear()
+        client.out_bytes = client.held_bytes = 0
+        client.deadline = NEVER
+        client.is_ended = True
+        self._stalled.pop(client.identity, None)  # libzmq announces the end
+
+
+def connection_limit(settings: Settings) -> int:
+    """Return how many connections may be open.
+
+    Never more than there are descriptors for: libzmq spins when it cannot accept.
+    """
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return settings.max_connections
+    return max(1, min(settings.max_connections, descriptors - SPARE_DESCRIPTORS))
+
+
+def _descriptor(frame: zmq.Frame) -> tuple[int, int] | None:
+    """Return descriptor and inode of the socket that a frame came from, None when it is gone."""
+    try:
+        number = frame.get(zmq.SRCFD)
+        assert isinstance(number, int)
+        return number, os.fstat(number).st_ino
+    except (OSError, zmq.ZMQError):
+        return None
+
+
+def _cut(descriptor: tuple[int, int]) -> bool:
+    """Shut down a socket that libzmq owns, which it takes for the client's doing."""
+    number, inode = descriptor
+    try:
+        if os.fstat(number).st_ino != inode:
+            return False
+        with os_socket.socket(fileno=os.dup(number)) as owned:
+            owned.shutdown(os_socket.SHUT_RDWR)
+    except OSError:
+        return False  # gone in the meantime
+    return True

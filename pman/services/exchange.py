@@ -1,0 +1,86 @@
+"""What front and listeners hand each other: requests, replies, and the claim checks for them.
+
+A ZeroMQ message carries the number of a batch; the batch itself stays here and is never copied.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Protocol
+
+from pman.errors import PmanError
+from pman.http.deferred import Deferred
+from pman.http.message import Request, Response
+
+if TYPE_CHECKING:
+    from pman.services.clients import Client
+
+
+class Handler(Protocol):
+    """Turns requests into replies; the dispatcher, seen from here. All methods are thread-safe."""
+
+    def handle(self, request: Request) -> Response | Deferred:
+        """Carry out a request, in a listener's thread; does not raise."""
+
+    def is_quick(self, request: Request) -> bool:
+        """Return True if `handle` will touch nothing but memory; cheap, in the front's thread."""
+
+    def reject(self, error: PmanError, raw: bytes) -> Response:
+        """Return the reply to bytes that never became a request; cheap, in the front's thread.
+
+        Args:
+            error: Why; its `hint` is the status code.
+            raw: The beginning of what came, at most 1 KiB.
+        """
+
+
+class Slot:
+    """One request of one client, and the place of its reply among the others of that client.
+
+    Attributes:
+        client: Whom the reply is for.
+        request: The request, or None for bytes that never became one.
+        is_quick: What `Handler.is_quick` says.
+        answer: What the listener returned; written by it, read by the front when it hands back.
+        response: The reply once there is one.
+        delimiter: ZMTP only: whether the message began with an empty frame.
+    """
+
+    __slots__ = ("answer", "client", "delimiter", "is_quick", "request", "response")
+
+    def __init__(self, client: Client, request: Request | None, is_quick: bool = False) -> None:
+        self.client = client
+        self.request = request
+        self.is_quick = is_quick
+        self.answer: Response | Deferred | None = None
+        self.response: Response | None = None
+        self.delimiter = False
+
+
+Batch = list[Slot]
+
+
+class Exchange:
+    """Batches by number, while a listener has them."""
+
+    def __init__(self) -> None:
+        # The front alone writes; a listener looks up a number that it was sent: no lock needed.
+        self._batches: dict[bytes, Batch] = {}
+        self._numbers = itertools.count(1)
+
+    def put(self, batch: Batch) -> bytes:
+        """Keep a batch; return the number to send."""
+        number = b"%d" % next(self._numbers)
+        self._batches[number] = batch
+        return number
+
+    def look(self, number: bytes) -> Batch:
+        """Return the batch of a number, which stays here."""
+        return self._batches[number]
+
+    def take(self, number: bytes) -> Batch:
+        """Return the batch of a number and forget it."""
+        return self._batches.pop(number)
+
+    def __len__(self) -> int:
+        return len(self._batches)

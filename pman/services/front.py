@@ -1,0 +1,186 @@
+"""`Front`: owns the clients' socket. Assembles requests, deals them, sends replies in order."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import itertools
+import math
+import time
+from typing import Any
+
+import zmq
+
+from pman.config import Settings
+from pman.errors import PmanError
+from pman.http.deferred import Deferred
+from pman.http.message import Response
+from pman.services import endpoint
+from pman.services.base import SocketService
+from pman.services.clients import SEND_HWM, ClientSide
+from pman.services.connections import HttpClients
+from pman.services.dealing import Dealer
+from pman.services.exchange import Batch, Exchange, Handler, Slot
+from pman.services.peers import ZmtpClients
+
+#: Pieces of one connection that libzmq reads ahead.
+RECEIVE_HWM = 64
+
+#: Connections that the system accepts ahead of us.
+BACKLOG = 1024
+
+#: How long the front leaves clients alone while a quick batch is out, seconds. Otherwise front and
+#: listener would take the interpreter lock from each other for every piece.
+BATCH_PATIENCE_S = 0.005
+
+#: How long replies may take to be ready, and to be delivered, once the stop is asked for, seconds.
+STOP_S, DELIVER_S = 3.0, 1.0
+
+_numbers = itertools.count()
+
+
+class Front(SocketService):
+    """The one thread that talks to clients; never blocks.
+
+    Attributes:
+        exchange: For the listeners.
+        listener_endpoint: Where listeners connect; bound once `ready` is set.
+        endpoint: Where clients connect; valid once `ready` is set.
+        port: Its TCP port, 0 for IPC.
+    """
+
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], settings: Settings, handler: Handler
+    ) -> None:
+        super().__init__("front", context)
+        self.exchange = Exchange()
+        self.listener_endpoint = f"inproc://listeners-{next(_numbers)}"
+        self.endpoint = ""
+        self.port = 0
+        self._settings = settings
+        self._handler = handler
+        self._sockets: list[zmq.Socket[bytes]] = []
+        self._late: collections.deque[tuple[Slot, Response]] = collections.deque()
+        self._dealer: Dealer
+        self._clients: ClientSide[Any]
+
+    def setup(self) -> None:
+        """Bind both sides.
+
+        Raises:
+            StartError: Clients cannot be listened to; one line that says why.
+        """
+        listeners = self._open(SNDHWM=0, RCVHWM=0, ROUTER_MANDATORY=1, LINGER=0)
+        listeners.bind(self.listener_endpoint)
+        self._dealer = Dealer(listeners, self.exchange)
+        clients = self._open(
+            ROUTER_RAW=int(self._settings.rawmode),
+            ROUTER_MANDATORY=1,
+            SNDHWM=SEND_HWM,
+            RCVHWM=RECEIVE_HWM,
+            BACKLOG=BACKLOG,
+            TCP_KEEPALIVE=1,
+            LINGER=int(DELIVER_S * 1000),
+        )
+        if not self._settings.rawmode:
+            # More than is allowed, so that what is a little too large gets an answer.
+            clients.setsockopt(zmq.MAXMSGSIZE, 2 * self._settings.max_body_bytes + 1024)
+        self.endpoint = endpoint.bind(clients, endpoint.endpoint_of(self._settings))
+        if self.endpoint.startswith("tcp:"):
+            self.port = int(self.endpoint.rpartition(":")[2])
+        kind = HttpClients if self._settings.rawmode else ZmtpClients
+        self._clients = kind(clients, self._settings, self._handler, self._dealer.enqueue)
+
+    def serve(self) -> None:
+        """Serve until the stop, then answer what is in flight."""
+        everybody, inside = self._poller(self._clients.socket), self._poller()
+        while not self.stopping.is_set():
+            self._turn(everybody, inside, math.inf)
+        self._clients.is_draining = True
+        endpoint.unbind(self._clients.socket, self.endpoint)
+        deadline = time.monotonic() + STOP_S
+        while self._clients.is_busy and time.monotonic() < deadline:
+            self._turn(inside, inside, deadline)
+        error = PmanError("pman stops; the request may have been carried out", hint=503)
+        self._clients.give_up(error, time.monotonic())
+        deadline += DELIVER_S
+        while self._clients.is_busy and time.monotonic() < deadline:
+            self._turn(inside, inside, deadline)
+        self._clients.close_all()
+
+    def teardown(self) -> None:
+        """Close both sides; what was sent is delivered within `DELIVER_S`."""
+        for socket in self._sockets:
+            socket.close()
+        super().teardown()
+
+    def _open(self, **options: int) -> zmq.Socket[bytes]:
+        socket = self.context.socket(zmq.ROUTER)
+        self._sockets.append(socket)
+        for name, value in options.items():
+            socket.setsockopt(getattr(zmq, name), value)
+        return socket
+
+    def _poller(self, *sockets: zmq.Socket[bytes]) -> zmq.Poller:
+        poller = zmq.Poller()
+        for socket in (*sockets, self._dealer.socket):
+            poller.register(socket, zmq.POLLIN)
+        poller.register(self.wakeup.fileno(), zmq.POLLIN)
+        return poller
+
+    def _turn(self, everybody: zmq.Poller, inside: zmq.Poller, deadline: float) -> None:
+        """Wait for something to happen, and do all that it asks for."""
+        clients, dealer = self._clients, self._dealer
+        poller = everybody
+        deadline = min(deadline, clients.next_sweep, clients.next_retry)
+        if dealer.has_quick_batch_out:
+            patience_deadline = dealer.dealt_at + BATCH_PATIENCE_S
+            if time.monotonic() < patience_deadline:
+                poller = inside
+                deadline = min(deadline, patience_deadline)
+        ready = poller.poll(_timeout_ms(deadline))
+        now = time.monotonic()
+        for source, _ in ready:
+            if source is dealer.socket:
+                self._hand_back(dealer.collect(), now)
+            elif source is clients.socket:
+                clients.receive(now)
+            else:
+                self.wakeup.clear()
+                self._hand_back_late(now)
+        dealer.deal()
+        if now >= clients.next_retry:
+            clients.retry(now)
+        if now >= clients.next_sweep:
+            clients.sweep(now)
+
+    def _hand_back(self, batch: Batch, now: float) -> None:
+        done: Batch = []
+        for slot in batch:
+            answer = slot.answer
+            if isinstance(answer, Deferred):
+                answer.on_done(functools.partial(self._resolve, slot))
+            else:
+                slot.response = answer
+                done.append(slot)
+        self._clients.finish(done, now)
+
+    def _resolve(self, slot: Slot, response: Response) -> None:
+        """Take a late reply, from any thread."""
+        self._late.append((slot, response))
+        self.wakeup.ring()
+
+    def _hand_back_late(self, now: float) -> None:
+        done: Batch = []
+        while self._late:
+            slot, response = self._late.popleft()
+            slot.response = response
+            done.append(slot)
+        self._clients.finish(done, now)
+
+
+def _timeout_ms(deadline: float) -> int | None:
+    """Return what to give `poll()`; None is for ever."""
+    if deadline == math.inf:
+        return None
+    return max(0, math.ceil((deadline - time.monotonic()) * 1000))

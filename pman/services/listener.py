@@ -1,0 +1,82 @@
+"""`Listener`: carries out the requests that the front deals to it. Knows no action and no HTTP."""
+
+from __future__ import annotations
+
+import logging
+
+import zmq
+
+from pman.errors import PmanError
+from pman.http.deferred import Deferred
+from pman.http.message import Request, Response
+from pman.services.base import SocketService
+from pman.services.exchange import Exchange, Handler
+
+log = logging.getLogger(__name__)
+
+#: Frame by which a listener says that it is idle, before its first batch.
+READY = b""
+
+
+class Listener(SocketService):
+    """A DEALER that takes one batch at a time and survives whatever is in it."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        index: int,
+        handler: Handler,
+        exchange: Exchange,
+        endpoint: str,
+    ) -> None:
+        """Prepare a listener.
+
+        Args:
+            index: Counted from 0; part of its name.
+            exchange, endpoint: Those of the front.
+        """
+        super().__init__(f"listener-{index}", context)
+        self._handler = handler
+        self._exchange = exchange
+        self._endpoint = endpoint
+        self._socket: zmq.Socket[bytes] | None = None
+
+    def setup(self) -> None:
+        """Connect to the front and say that we are idle."""
+        self._socket = self.context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.ROUTING_ID, self.name.encode())
+        self._socket.connect(self._endpoint)
+        self._socket.send(READY)
+
+    def serve(self) -> None:
+        """Carry out batches until the stop."""
+        assert self._socket is not None
+        socket = self._socket
+        poller = zmq.Poller()
+        poller.register(socket, zmq.POLLIN)
+        poller.register(self.wakeup.fileno(), zmq.POLLIN)
+        while not self.stopping.is_set():
+            poller.poll()
+            try:
+                number = socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                continue  # woken to stop
+            for slot in self._exchange.look(number):
+                assert slot.request is not None
+                slot.answer = self._answer(slot.request)
+            socket.send(number)
+
+    def teardown(self) -> None:
+        """Close the socket."""
+        if self._socket is not None:
+            self._socket.close()
+        super().teardown()
+
+    def _answer(self, request: Request) -> Response | Deferred:
+        try:
+            return self._handler.handle(request)
+        except Exception as exc:  # the handler never raises; if it does, one request is lost
+            log.exception("the handler failed")
+            error = PmanError(f"internal error: {type(exc).__name__}")
+            return self._handler.reject(error, b"")

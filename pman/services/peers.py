@@ -1,0 +1,86 @@
+"""`ZmtpClients`: ZeroMQ peers, REQ or DEALER, over a ROUTER (`--rawmode 0`).
+
+A message is `[empty]? [authorization]? document`; the answer is `[empty]? document`.
+"""
+
+from __future__ import annotations
+
+import zmq
+
+from pman.errors import MalformedRequest, PmanError, RequestTooLarge
+from pman.http.message import Request
+from pman.services.clients import MAX_QUICK_BODY_BYTES, NEVER, Client, ClientSide
+from pman.services.exchange import Slot
+
+#: Messages taken in one go before replies have their turn.
+MAX_MESSAGES = 256
+
+
+class ZmtpClients(ClientSide[Client]):
+    """All ZeroMQ peers that are owed a reply; libzmq does not say which others there are."""
+
+    def receive(self, now: float) -> None:
+        """Take messages that have come, up to `MAX_MESSAGES`."""
+        for _ in range(MAX_MESSAGES):
+            try:
+                identity, *frames = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            client = self.clients.get(identity)
+            if client is None:
+                client = self.clients[identity] = Client(identity)
+            self._take(client, frames, now)
+
+    def flush(self, client: Client, now: float) -> None:
+        """Send the replies whose turn it is; forget a peer that has got all of them."""
+        slots = client.slots
+        while slots and (response := slots[0].response) is not None and not client.is_gone:
+            slot = slots.popleft()
+            self.send(client, (b"", response.body) if slot.delimiter else (response.body,), now)
+        if not slots and not client.out and not client.is_gone:
+            self.forget(client)
+
+    def sweep(self, now: float) -> None:
+        """Forget peers that do not take their replies, and set `next_sweep`."""
+        for client in list(self.clients.values()):
+            if client.deadline <= now:
+                self.forget(client)
+        self.next_sweep = min((client.deadline for client in self.clients.values()), default=NEVER)
+
+    def close_all(self) -> None:
+        """Do nothing: closing the socket says all there is to say to a ZeroMQ peer."""
+
+    def _take(self, client: Client, frames: list[bytes], now: float) -> None:
+        slot = Slot(client, None)
+        if len(frames) > 1 and not frames[0]:
+            slot.delimiter = True
+            frames = frames[1:]
+        client.slots.append(slot)
+        error = self._check(frames)
+        if error is not None:
+            slot.response = self.handler.reject(error, b"")
+            self.flush(client, now)
+            return
+        slot.request = request = Request(
+            method="POST",
+            target="",
+            body=frames[-1],
+            is_http=False,
+            authorization=frames[0].decode("latin-1") if len(frames) > 1 else None,
+        )
+        slot.is_quick = len(request.body) <= MAX_QUICK_BODY_BYTES and self.handler.is_quick(request)
+        client.waiting.append(slot)
+        self._offer(client)
+
+    def _check(self, frames: list[bytes]) -> PmanError | None:
+        if not 1 <= len(frames) <= 2:
+            return MalformedRequest(
+                f"the message has {len(frames)} frames, expected the document, or the value of"
+                " the authorization header and the document"
+            )
+        limit = self.settings.max_body_bytes
+        if len(frames[-1]) > limit:
+            return RequestTooLarge(
+                f"the document has {len(frames[-1])} bytes, expected at most {limit}"
+            )
+        return None
