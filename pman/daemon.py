@@ -6,8 +6,8 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 import zmq
 
@@ -28,7 +28,6 @@ from pman.jobdb.store import JobStore
 from pman.output import OutputFiles
 from pman.services.base import Service
 from pman.services.directive import DirectiveWatcher
-from pman.services.exchange import Exchange
 from pman.services.front import Front
 from pman.services.listener import Listener
 from pman.services.saver import Saver
@@ -48,6 +47,21 @@ ERRAND_THREADS = 2
 
 HOST = "host"
 LOOPBACK = ("127.", "localhost")
+
+
+class BackendCloser(Service):
+    """Gives the backends their place in the order of the stop: behind the listeners, before disks."""
+
+    def __init__(self, backends: Mapping[str, Backend], errands: Executor) -> None:
+        super().__init__("backends")
+        self._backends = backends
+        self._errands = errands
+
+    def teardown(self) -> None:
+        """Close the backends; jobs run on."""
+        self._errands.shutdown(wait=True, cancel_futures=True)
+        for backend in self._backends.values():
+            backend.close()
 
 
 class Daemon:
@@ -104,13 +118,13 @@ class Daemon:
                 ),
                 auth,
             )
-            exchange = Exchange()
-            front = Front(context, settings, dispatcher, exchange)
+            front = Front(context, settings, dispatcher)
             listeners = [
-                Listener(context, n, dispatcher, exchange) for n in range(settings.listeners)
+                Listener(context, n, dispatcher, front.exchange, front.listener_endpoint)
+                for n in range(settings.listeners)
             ]
             directives = DirectiveWatcher(settings, dispatcher.execute)
-            self._start([writer, saver])
+            self._start([writer, saver, BackendCloser(self._backends, errands)])
             store.on_settled(self._settle)
             unfinished = store.unfinished()
             for backend in self._backends.values():
@@ -123,9 +137,6 @@ class Daemon:
             return self._finish()
         finally:
             self._stop_services()
-            for backend in self._backends.values():
-                backend.close()
-            errands.shutdown(wait=True, cancel_futures=True)
             context.destroy(linger=0)
 
     # --- start ----------------------------------------------------------------------------
