@@ -1,0 +1,231 @@
+"""Who may ask: tokens from a file, and the check of a request against them.
+
+Knows neither sockets nor replies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+import re
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import configobj
+
+from pman import log
+from pman.errors import NotAuthorized, StartError
+from pman.http.message import Request
+
+_log = logging.getLogger(__name__)
+
+#: Where tokens are looked for when nobody says otherwise.
+DEFAULT_TOKEN_PATH = Path("socket_config.cfg")
+
+#: Section of an INI file whose values are the tokens. Source: WIRE.md, section 10.
+SECTION = "AUTH TOKENS"
+
+#: Headers whose values a reply does not repeat, lower case.
+SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie"})
+
+#: Shortest time between two looks at the file, seconds.
+STAT_PERIOD_S = 1.0
+
+#: Largest token file, bytes; a path given by mistake is not read into memory.
+MAX_FILE_BYTES = 1024 * 1024
+
+_SECTION_LINE = re.compile(rf"^\s*\[\s*{SECTION}\s*\]", re.MULTILINE)
+
+#: What tells two versions of a file apart.
+Identity = tuple[int, int, int, int]
+
+
+def redact(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return headers as they may be shown: secrets are `***`, the rest is as it was."""
+    return [
+        (name, log.MASK if name.lower() in SECRET_HEADERS else value) for name, value in headers
+    ]
+
+
+class TokenAuth:
+    """Checks tokens against those of a file, which is read again when it changes. Thread-safe.
+
+    A new version of the file that cannot be used leaves the tokens as they were.
+    """
+
+    def __init__(
+        self, path: Path | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Read the tokens.
+
+        Args:
+            path: INI file with `[AUTH TOKENS]`, or a file with one token a line; None for
+                `socket_config.cfg` in the working directory.
+            clock: Monotonic seconds.
+        Raises:
+            StartError: There is no such file, it holds no tokens, or others may write it.
+        """
+        # absolute, lest a change of the working directory lead to another file
+        self._path = (path or DEFAULT_TOKEN_PATH).absolute()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seen: Identity | None = None
+        self._digests: tuple[bytes, ...] = ()
+        self._next_look = 0.0
+        self._load()
+
+    def check(self, request: Request) -> None:
+        """Let a request pass or raise.
+
+        Raises:
+            NotAuthorized: It has no valid token; says what is wrong, never the token.
+        """
+        self._maybe_reload()
+        digest = _digest(_token_of(request))
+        # every one is compared, so that the time says nothing about which one is near
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        if not any(matches):
+            raise NotAuthorized("the token is not one that this pman knows", field="Authorization")
+
+    # --- the file -------------------------------------------------------------------------
+
+    def _maybe_reload(self) -> None:
+        if self._clock() < self._next_look or not self._lock.acquire(blocking=False):
+            return  # looked lately, or another thread is looking
+        try:
+            self._next_look = self._clock() + STAT_PERIOD_S
+            if self._look() != self._seen:
+                self._load()
+                _log.info("tokens were read again from %s", self._path)
+        except StartError as exc:
+            _log.error("%s; the former tokens stay valid", exc)
+        finally:
+            self._lock.release()
+
+    def _look(self) -> Identity | None:
+        try:
+            return _identity(self._path.stat())
+        except OSError:
+            return None
+
+    def _load(self) -> None:
+        """Take the tokens of the file; remember it as seen even when it is bad."""
+        self._seen = self._look()
+        raw, status = _read(self._path)
+        self._seen = _identity(status)
+        if status.st_mode & stat.S_IWOTH:
+            raise StartError(f"token file {str(self._path)!r} can be written by everybody")
+        if status.st_mode & stat.S_IROTH:
+            _log.warning("token file %s can be read by everybody on this machine", self._path)
+        tokens = parse_tokens(raw, self._path)
+        log.mask(tokens)
+        self._digests = tuple(_digest(token.encode()) for token in tokens)
+        self._next_look = self._clock() + STAT_PERIOD_S
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _read(path: Path) -> tuple[bytes, os.stat_result]:
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise StartError(f"token file {str(path)!r} is not a regular file")
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except OSError as exc:
+        raise StartError(f"token file {str(path)!r} cannot be read: {exc.strerror}") from exc
+    if len(raw) > MAX_FILE_BYTES:
+        raise StartError(f"token file {str(path)!r} is longer than {MAX_FILE_BYTES} bytes")
+    return raw, status
+
+
+def parse_tokens(raw: bytes, path: Path) -> list[str]:
+    """Return the tokens in the content of a file.
+
+    Args:
+        raw: The content.
+        path: Its name, which says what it is: with `.cfg` or `.ini` in it, an INI file.
+    Raises:
+        StartError: It holds none, or is damaged.
+    """
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        raise StartError(f"token file {str(path)!r} is not UTF-8 text") from exc
+    if ".cfg" in path.name or ".ini" in path.name or _SECTION_LINE.search(text):
+        tokens = _ini_tokens(text, path)
+    else:
+        tokens = [line.strip() for line in text.splitlines()]
+    tokens = [token for token in tokens if token]
+    if not tokens:
+        raise StartError(f"token file {str(path)!r} holds no token, expected at least one")
+    if any(len(token.split()) > 1 for token in tokens):
+        _log.warning("token file %s has a token with blanks in it, which nobody can send", path)
+    return tokens
+
+
+def _ini_tokens(text: str, path: Path) -> list[str]:
+    try:
+        parsed = configobj.ConfigObj(text.splitlines(), interpolation=False, raise_errors=True)
+    except configobj.ConfigObjError as exc:
+        # not what configobj says, which quotes the line
+        line = getattr(exc, "line_number", None)
+        raise StartError(f"token file {str(path)!r} is not an INI file, line {line}") from None
+    section = parsed.get(SECTION)
+    if not isinstance(section, configobj.Section):
+        raise StartError(f"token file {str(path)!r} has no section [{SECTION}]")
+    for key in section:
+        if not isinstance(section[key], str):
+            raise StartError(
+                f"{key!r} in [{SECTION}] of {str(path)!r} is not one token (put it in quotes where"
+                " it holds a comma)"
+            )
+    return [section[key].strip() for key in section]
+
+
+# --- the request ----------------------------------------------------------------------------
+
+
+def _token_of(request: Request) -> bytes:
+    """Return the token that a request carries.
+
+    Raises:
+        NotAuthorized: None, more than one, or by a scheme other than `bearer`.
+    """
+    values = _authorizations(request)
+    if len(values) > 1:
+        raise NotAuthorized(
+            f"there are {len(values)} Authorization headers, expected one", field="Authorization"
+        )
+    words = values[0].split() if values else []
+    if not words:
+        raise NotAuthorized(
+            "there is no token, expected a header 'Authorization: Bearer <token>'",
+            field="Authorization",
+        )
+    if len(words) > 1 and words[0].lower() != b"bearer":
+        # the first word is not shown: it may be a token written the wrong way
+        raise NotAuthorized(
+            "the authorization scheme is not 'Bearer', expected 'Authorization: Bearer <token>'",
+            field="Authorization",
+        )
+    return words[-1]
+
+
+def _authorizations(request: Request) -> list[bytes]:
+    """Return the bytes that were sent; split as bytes, a blank is one of ASCII."""
+    if request.is_http:
+        return [value.encode("latin-1") for value in request.header_values("authorization")]
+    value = request.authorization
+    return [] if value is None else [value.encode("utf-8", "surrogatepass")]
+
+
+def _digest(token: bytes) -> bytes:
+    return hashlib.sha256(token).digest()
