@@ -128,12 +128,13 @@ class Herd:
     def follow(self) -> None:
         """Collect the jobs of a former shepherd whose shell has ended."""
         for name in self.follower.ended():
-            job = self.jobs[name]
-            if job.is_canceled:
-                self._drain_or_end(job, self._pid_of(job))
-            else:
+            job = self.jobs.get(name)
+            if job is None or job.is_ended:
+                continue  # killed at its deadline, while we followed its children
+            if not job.is_canceled:
                 self._lose(job, "its shepherd was killed, so that its exit code can't be known")
-        self._drain()
+            elif not self._follow_group(job):
+                self._end(job)
 
     def tick(self) -> None:
         """Kill what was asked to end and has not in time."""
@@ -147,6 +148,17 @@ class Herd:
                 process.signal_group(pid, signal.SIGKILL)
             if self._draining.pop(name, None) is not None:
                 self._end(job)
+
+    def _follow_group(self, job: JobRecord) -> bool:
+        """Follow what is left of a canceled job's process group; return whether there is anything.
+
+        Its processes are not our children, so that no SIGCHLD tells when they end.
+        """
+        pid = self._pid_of(job)
+        members = process.group_members(pid) if pid is not None else []
+        return job.name in self._kill_deadlines and any(
+            self.follower.follow(job.name, member, ticks) for member, ticks in members
+        )
 
     # --- jobs of a former shepherd ----------------------------------------------------------
 

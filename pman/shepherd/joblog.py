@@ -80,7 +80,7 @@ class JobLogs:
                 continue
             try:
                 records.append(_read(entry.path))
-            except (OSError, msgspec.MsgspecError, IndexError):
+            except (OSError, msgspec.MsgspecError):
                 broken.append(entry.name.removesuffix(SUFFIX))
         return records, broken
 
@@ -90,13 +90,13 @@ class JobLogs:
 
 def _read(path: str) -> JobRecord:
     with open(path, "rb") as file:
-        first, *rest = file.read().splitlines()
+        first, *rest = file.read().split(b"\n")
     record = _decode_record(first)
-    for line in rest:
+    for line in rest[:-1]:  # what follows the last newline is torn, or nothing
         try:
             record.apply(_decode_update(line))
         except msgspec.MsgspecError:
-            break  # torn by power loss; what follows it can't be trusted
+            break  # torn by power loss, and written on; what follows can't be trusted
     return record
 
 

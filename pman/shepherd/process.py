@@ -10,6 +10,8 @@ SHELL = b"/bin/sh"
 
 #: What this process ignores would stay ignored in jobs: python ignores SIGPIPE, nohup SIGHUP.
 _DEFAULTED = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
+#: States of a process that has ended. Source: proc_pid_stat(5).
+ENDED = (b"Z", b"X")
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 _STREAMS = ((1, b"stdout"), (2, b"stderr"))
 
@@ -79,10 +81,21 @@ def start_ticks(pid: int) -> int | None:
     return int(fields[19]) if fields else None
 
 
+def group_members(pgid: int) -> list[tuple[int, int]]:
+    """Return the process ids and start ticks of a process group, without its zombies."""
+    found = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            fields = _stat_fields(int(entry.name))
+            if fields and int(fields[2]) == pgid and fields[0] not in ENDED:
+                found.append((int(entry.name), int(fields[19])))
+    return found
+
+
 def is_running(pid: int, ticks: int) -> bool:
     """Tell whether the process that started at `ticks` still runs; a zombie does not."""
     fields = _stat_fields(pid)
-    return bool(fields) and int(fields[19]) == ticks and fields[0] not in (b"Z", b"X")
+    return bool(fields) and int(fields[19]) == ticks and fields[0] not in ENDED
 
 
 def _stat_fields(pid: int) -> list[bytes]:

@@ -1,0 +1,189 @@
+"""What `Backend` promises, held by every backend alike."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from kits import Kit
+from recorder import make_job
+
+from pman.errors import RequestError
+from pman.job.record import Job
+from pman.job.spec import spec_from_meta
+from pman.job.state import JobState
+
+
+def run(kit: Kit, *commands: str) -> list[Job]:
+    """Submit commands to a fresh backend object, without waiting for their end."""
+    backend = kit.opened()
+    jobs = [make_job(cmd) for cmd in commands]
+    kit.recorder.add(*jobs)
+    for job in jobs:
+        backend.submit(job)
+    return jobs
+
+
+def test_a_job_that_succeeds(kit: Kit) -> None:
+    (job,) = run(kit, kit.ok)
+    kit.recorder.wait(job)
+    assert (job.state, job.reason, job.exit_code, job.signal) == (JobState.COMPLETED, "ok", 0, None)
+    assert job.started_at is not None
+    assert job.ended_at is not None
+    assert job.started_at <= job.ended_at
+    assert job.handle is not None
+
+
+def test_a_job_that_fails_tells_its_code(kit: Kit) -> None:
+    (job,) = run(kit, kit.fails)
+    kit.recorder.wait(job)
+    assert (job.state, job.reason, job.exit_code, job.signal) == (JobState.FAILED, "error", 7, None)
+    assert "7" in job.message
+
+
+def test_a_job_that_is_killed_tells_the_signal(kit: Kit) -> None:
+    (job,) = run(kit, kit.killed)
+    kit.recorder.wait(job)
+    assert (job.state, job.exit_code, job.signal) == (JobState.FAILED, None, 9)
+
+
+def test_streams_are_kept_apart(kit: Kit) -> None:
+    (job,) = run(kit, kit.prints)
+    kit.recorder.wait(job, JobState.COMPLETED)
+    assert kit.output.read_text(job.name, 0, "stdout") == "out\n"
+    assert kit.output.read_text(job.name, 0, "stderr") == "err\n"
+
+
+def test_many_jobs_at_once_run_once_each(kit: Kit) -> None:
+    backend = kit.opened()
+    jobs = [make_job(kit.counting(f"key{n}")) for n in range(50)]
+    kit.recorder.add(*jobs)
+    threads = [threading.Thread(target=backend.submit, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    kit.recorder.wait_all(jobs)
+    assert {job.state for job in jobs} == {JobState.COMPLETED}
+    assert [kit.count(f"key{n}", job) for n, job in enumerate(jobs)] == [1] * 50
+
+
+def test_submitted_twice_runs_once(kit: Kit) -> None:
+    backend = kit.opened()
+    job = make_job(kit.counting("key"))
+    kit.recorder.add(job)
+    backend.submit(job)
+    backend.submit(job)
+    kit.recorder.wait(job, JobState.COMPLETED)
+    backend.submit(job)
+    kit.recorder.wait_all(run(kit, kit.ok))
+    assert kit.count("key", job) == 1
+
+
+def test_cancel_a_running_job(kit: Kit) -> None:
+    backend = kit.opened()
+    job = make_job(kit.lasts)
+    kit.recorder.add(job)
+    backend.submit(job)
+    kit.recorder.wait(job, JobState.RUNNING)
+    backend.cancel(job, 10.0)
+    backend.cancel(job, 10.0)
+    kit.recorder.wait(job)
+    assert (job.state, job.reason) == (JobState.CANCELED, "canceled")
+    assert job.ended_at is not None
+
+
+def test_cancel_leaves_an_ended_job_as_it_is(kit: Kit) -> None:
+    (job,) = run(kit, kit.fails)
+    kit.recorder.wait(job)
+    backend = kit.opened()
+    backend.cancel(job, 0.0)
+    backend.submit(after := make_job(kit.ok))
+    kit.recorder.add(after)
+    assert job.state is JobState.FAILED
+
+
+def test_cancel_before_submit_starts_nothing(kit: Kit) -> None:
+    backend = kit.opened()
+    job, other = make_job(kit.lasts), make_job(kit.ok)
+    kit.recorder.add(job, other)
+    backend.cancel(job, 0.0)
+    kit.recorder.wait(job, JobState.CANCELED)
+    backend.submit(job)
+    backend.submit(other)
+    kit.recorder.wait(other, JobState.COMPLETED)
+    assert job.started_at is None
+
+
+def test_a_new_daemon_takes_over(kit: Kit) -> None:
+    """Jobs that run, that ended meanwhile, that never arrived, and that nobody knows."""
+    first = kit.opened()
+    failed, lasting = make_job(kit.fails), make_job(kit.lasts)
+    first.submit(lasting)
+    first.submit(failed)
+    first.close()  # nothing of these jobs was seen, as when a daemon is killed
+    fresh, unknown = make_job(kit.ok), make_job(kit.ok)
+    for job in (lasting, unknown):
+        job.state = JobState.RUNNING
+
+    kit.recorder.add(lasting, failed, fresh, unknown)
+    second = kit.opened()
+    second.reconcile([lasting, failed, fresh, unknown])
+    kit.recorder.wait(failed)
+    kit.recorder.wait(fresh)
+    kit.recorder.wait(unknown)
+    assert (failed.state, failed.exit_code) == (JobState.FAILED, 7)
+    assert fresh.state is JobState.COMPLETED
+    assert (unknown.state, unknown.reason) == (JobState.LOST, "lost")
+    assert unknown.message
+    assert lasting.state is JobState.RUNNING
+
+    second.cancel(lasting, 10.0)
+    kit.recorder.wait(lasting, JobState.CANCELED)
+
+
+def test_output_survives_a_new_daemon(kit: Kit) -> None:
+    first = kit.opened()
+    job = make_job(kit.prints)
+    first.submit(job)
+    first.close()
+    kit.recorder.add(job)
+    second = kit.opened()
+    second.reconcile([job])
+    kit.recorder.wait(job, JobState.COMPLETED)
+    assert kit.output.read_text(job.name, 0, "stdout") == "out\n"
+
+
+def test_settled_and_remove_leave_nothing(kit: Kit) -> None:
+    backend = kit.opened()
+    settled, removed = make_job(kit.prints), make_job(kit.prints)
+    kit.recorder.add(settled, removed)
+    for job in (settled, removed):
+        backend.submit(job)
+        kit.recorder.wait(job, JobState.COMPLETED)
+    backend.settled(settled)
+    backend.remove(removed)
+    last = make_job(kit.ok)  # what is said after them is done after them
+    kit.recorder.add(last)
+    backend.submit(last)
+    kit.recorder.wait(last)
+    kept = kit.leftovers()
+    assert len(kept) == 1
+    assert kept[0].startswith(last.name)
+    assert kit.output.read_text(settled.name, 0, "stdout") == "out\n"
+    assert not kit.output.folder(removed.name).exists()
+
+
+def test_check_names_the_field(kit: Kit) -> None:
+    backend = kit.opened()
+    backend.check(spec_from_meta({"cmd": kit.ok, "auid": "", "jid": ""}))
+    with pytest.raises(RequestError) as caught:
+        backend.check(spec_from_meta({"cmd": kit.refused, "auid": "", "jid": ""}))
+    assert caught.value.field == "cmd"
+    assert caught.value.hint == 400
+
+
+def test_closing_twice_is_safe(kit: Kit) -> None:
+    backend = kit.opened()
+    backend.close()
+    backend.close()
