@@ -220,11 +220,12 @@ def _token_of(request: Request) -> bytes:
 
 
 def _authorizations(request: Request) -> list[bytes]:
-    """Return the bytes that were sent; split as bytes, a blank is one of ASCII."""
+    """Return the bytes that were sent, which a request holds as latin-1 text."""
     if request.is_http:
-        return [value.encode("latin-1") for value in request.header_values("authorization")]
-    value = request.authorization
-    return [] if value is None else [value.encode("utf-8", "surrogatepass")]
+        values = request.header_values("authorization")
+    else:
+        values = [] if request.authorization is None else [request.authorization]
+    return [value.encode("latin-1", "replace") for value in values]
 
 
 def _digest(token: bytes) -> bytes:

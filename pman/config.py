@@ -303,8 +303,8 @@ OPTIONS: tuple[Option, ...] = (
         kind=TEXT,
         metavar="ADDRESS",
         group="Listening",
-        help="Address to listen on: an IPv4 address, the name of an interface, or '*' for all. With"
-        " --protocol ipc, a path.",
+        help="Address to listen on: an IP address, the name of an interface, or '*' for all. With"
+        " --protocol ipc, the path of the socket file (else pman-PORT.sock in the DBpath).",
     ),
     Option(
         flag="--port",

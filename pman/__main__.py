@@ -1,0 +1,7 @@
+"""`python -m pman` is `pman`."""
+
+import sys
+
+from pman.cli import main
+
+sys.exit(main())
