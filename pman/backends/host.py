@@ -262,7 +262,8 @@ class HostBackend(Backend):
     def _cancel(self, job: Job, grace_s: float) -> None:
         with self._lock:
             entry = self._entries.get(job.name)
-            is_early = entry is None and job.state is JobState.NEW
+            is_known = entry is not None or job.name in self._strangers
+            is_early = job.state is JobState.NEW and not is_known
             if is_early:
                 self._withdrawn.add(job.name)
         if is_early:
@@ -275,7 +276,7 @@ class HostBackend(Backend):
                     ended_at=time.time(),
                 )
             )
-        elif entry is not None and not entry.is_over:
+        elif entry is None or not entry.is_over:
             self._link.send(Cancel(job.name, grace_s))
 
     # --- from any thread --------------------------------------------------------------------
