@@ -15,7 +15,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TextIO
 
 from pman import __version__, log
-from pman.config import OPTIONS, SHOW_OPTIONS, Option, Settings, Show, build_parser, parse_arguments
+from pman.config import (
+    OPTIONS,
+    SHOW_OPTIONS,
+    Option,
+    Settings,
+    Show,
+    WrongArguments,
+    build_parser,
+    parse_arguments,
+)
 from pman.errors import ConfigError, PmanError
 
 #: Exit statuses.
@@ -157,6 +166,12 @@ def text_of(show: Show, *, coloured: bool) -> str:
     return text.rstrip()
 
 
+def complaint(prog: str, error: ConfigError) -> str:
+    """Return what to say about an error: one line, after the usage when the flags are wrong."""
+    usage = error.usage if isinstance(error, WrongArguments) else ""
+    return f"{usage}{prog}: error: {error}"
+
+
 # --- the process ----------------------------------------------------------------------------
 
 
@@ -248,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return serve(given)
         say(text_of(given, coloured=log.has_colours(sys.stdout)), sys.stdout)
     except ConfigError as exc:
-        say(f"{build_parser('pman').format_usage()}pman: error: {exc}", sys.stderr)
+        say(complaint("pman", exc), sys.stderr)
         return EXIT_USAGE
     except PmanError as exc:
         say(f"pman: {exc}", sys.stderr)

@@ -573,12 +573,24 @@ _SERVICE_LINK = re.compile(r"(?:tcp|udp|sctp)://\S+:\d+")
 # --- arguments ------------------------------------------------------------------------------
 
 
+class WrongArguments(ConfigError):
+    """The arguments are not flags of this program.
+
+    Attributes:
+        usage: The flags there are, a few lines with a line end.
+    """
+
+    def __init__(self, message: str, usage: str) -> None:
+        super().__init__(message)
+        self.usage = usage
+
+
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that raises `ConfigError` and prints nothing."""
+    """An `ArgumentParser` that raises `WrongArguments` and prints nothing."""
 
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong with the arguments."""
-        raise ConfigError(message)
+        raise WrongArguments(message, self.format_usage())
 
 
 def build_parser(

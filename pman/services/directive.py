@@ -203,7 +203,8 @@ def _read(path: Path, max_bytes: int) -> tuple[bytes, Identity]:
 def _reason_to_refuse(file: os.stat_result, folder: os.stat_result, max_bytes: int) -> str:
     """Return why a file may not be carried out, or "".
 
-    In a folder that others may write and that is not sticky, they could put a file of ours in place.
+    In a folder that others may write and that is not sticky, they could put a file of ours in its
+    place; in a sticky one, a second name for a file of ours.
     """
     us = os.geteuid()
     if not stat.S_ISREG(file.st_mode):
@@ -212,6 +213,8 @@ def _reason_to_refuse(file: os.stat_result, folder: os.stat_result, max_bytes: i
         return f"it belongs to user {file.st_uid}, expected {us}"
     if file.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return f"others may write it: its mode is {stat.S_IMODE(file.st_mode):04o}, expected 0600"
+    if file.st_nlink != 1:
+        return f"it has {file.st_nlink} names, expected one"
     if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
         return "others may write its folder, which is not sticky"
     if file.st_size > max_bytes:
