@@ -1,4 +1,4 @@
-"""Compares a reply with a recorded one of pman 2.2: keys, their order, types, non-volatile values."""
+"""Compares a reply with a recorded one of pman 2.2: keys, order, types, non-volatile values."""
 
 from __future__ import annotations
 
@@ -13,8 +13,23 @@ JOB_NAME = re.compile(r"\d{14}\.\d{6}_[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12
 
 #: Fields whose value changes from run to run. Source: WIRE.md, section 17.
 VOLATILE = frozenset(
-    "startstamp endstamp pid now uname platform version hostname inet memory loadavg cpu_percent"
-    " machine system cpucount".split()
+    [
+        "startstamp",
+        "endstamp",
+        "pid",
+        "now",
+        "uname",
+        "platform",
+        "version",
+        "hostname",
+        "inet",
+        "memory",
+        "loadavg",
+        "cpu_percent",
+        "machine",
+        "system",
+        "cpucount",
+    ]
 )
 
 
