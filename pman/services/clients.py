@@ -36,6 +36,10 @@ MIN_RETRY_S, MAX_RETRY_S = 0.001, 0.05
 MAX_QUICK_BODY_BYTES = 64 * 1024
 
 
+#: What a request gets that comes after the stop was asked for.
+STOPPING = PmanError("pman stops", hint=503)
+
+
 class Client:
     """One connection or peer.
 
@@ -141,8 +145,9 @@ class ClientSide(abc.ABC, Generic[C]):
         if last is not None:
             self._advance(last, now)
 
-    def give_up(self, error: PmanError, now: float) -> None:
-        """Answer `error` to whoever still waits for a reply."""
+    def give_up(self, now: float) -> None:
+        """Answer 503 to whoever still waits for a reply."""
+        error = PmanError("pman stops; the request may have been carried out", hint=503)
         for client in list(self.clients.values()):
             for slot in client.slots:
                 if slot.response is None:

@@ -26,6 +26,7 @@ from pman.services.clients import (
     MAX_IN_FLIGHT,
     MAX_QUICK_BODY_BYTES,
     NEVER,
+    STOPPING,
     Client,
     ClientSide,
 )
@@ -185,7 +186,9 @@ class HttpClients(ClientSide[Connection]):
         client = Connection(identity, parser)
         client.descriptor = _descriptor(frame)
         self.clients[identity] = client
-        if len(self.clients) > self._max_connections:
+        if self.is_draining:
+            self._refuse(client, Rejection(STOPPING, b""), now, lingers=False)
+        elif len(self.clients) > self._max_connections:
             error = PmanError(f"{self._max_connections} connections are open already", hint=503)
             self._refuse(client, Rejection(error, b""), now, lingers=True)
         else:
@@ -200,6 +203,9 @@ class HttpClients(ClientSide[Connection]):
     def _parse(self, client: Connection, raw: bytes, now: float) -> None:
         was_idle = client.parser.is_idle
         for event in client.parser.feed(raw):
+            if self.is_draining:
+                self._refuse(client, Rejection(STOPPING, b""), now, lingers=False)
+                return
             if isinstance(event, Request):
                 quick = len(event.body) <= MAX_QUICK_BODY_BYTES and self.handler.is_quick(event)
                 slot = Slot(client, event, quick)
@@ -257,6 +263,7 @@ class HttpClients(ClientSide[Connection]):
         connection = writer.CLOSE
         if request is not None:
             client.body_bytes -= len(request.body)
+            # After the stop was asked for, the last reply that we know of says so.
             if request.keep_alive and (client.slots or not self.is_draining):
                 connection = b"" if request.version == "1.1" else writer.KEEP_ALIVE
         if connection is writer.CLOSE:

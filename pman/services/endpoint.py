@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket as os_socket
@@ -18,7 +17,7 @@ def endpoint_of(settings: Settings) -> str:
     """Return the endpoint that the settings name.
 
     Raises:
-        StartError: The protocol is not known.
+        StartError: The protocol is not known, or the port is none.
     """
     if settings.protocol == "ipc":
         is_path = settings.ip.startswith("/")
@@ -26,6 +25,8 @@ def endpoint_of(settings: Settings) -> str:
         return f"ipc://{path}"
     if settings.protocol != "tcp":
         raise StartError(f"protocol {settings.protocol!r} is not known, expected tcp or ipc")
+    if not 0 <= settings.port <= 65535:  # libzmq would take it modulo 65536
+        raise StartError(f"port {settings.port} is not a port, expected 0 to 65535")
     ip = f"[{settings.ip}]" if ":" in settings.ip else settings.ip
     return f"tcp://{ip}:{settings.port}"
 
@@ -48,12 +49,6 @@ def bind(socket: zmq.Socket[bytes], endpoint: str) -> str:
     if is_ipc:
         Path(endpoint[6:]).chmod(0o600)
     return socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
-
-
-def unbind(socket: zmq.Socket[bytes], endpoint: str) -> None:
-    """Accept no more connections; those that there are stay."""
-    with contextlib.suppress(zmq.ZMQError):  # an IPC path that somebody has removed
-        socket.unbind(endpoint)
 
 
 def _is_served(path: str) -> bool:

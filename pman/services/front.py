@@ -12,7 +12,6 @@ from typing import Any
 import zmq
 
 from pman.config import Settings
-from pman.errors import PmanError
 from pman.http.deferred import Deferred
 from pman.http.message import Response
 from pman.services import endpoint
@@ -92,20 +91,21 @@ class Front(SocketService):
         self._clients = kind(clients, self._settings, self._handler, self._dealer.enqueue)
 
     def serve(self) -> None:
-        """Serve until the stop, then answer what is in flight."""
+        """Serve until the stop, then answer what is in flight, and refuse the rest.
+
+        The socket stays bound meanwhile: libzmq would cut the connections that it has accepted.
+        """
         everybody, inside = self._poller(self._clients.socket), self._poller()
         while not self.stopping.is_set():
             self._turn(everybody, inside, math.inf)
         self._clients.is_draining = True
-        endpoint.unbind(self._clients.socket, self.endpoint)
         deadline = time.monotonic() + STOP_S
         while self._clients.is_busy and time.monotonic() < deadline:
-            self._turn(inside, inside, deadline)
-        error = PmanError("pman stops; the request may have been carried out", hint=503)
-        self._clients.give_up(error, time.monotonic())
+            self._turn(everybody, inside, deadline)
+        self._clients.give_up(time.monotonic())
         deadline += DELIVER_S
         while self._clients.is_busy and time.monotonic() < deadline:
-            self._turn(inside, inside, deadline)
+            self._turn(everybody, inside, deadline)
         self._clients.close_all()
 
     def teardown(self) -> None:

@@ -9,7 +9,7 @@ import zmq
 
 from pman.errors import MalformedRequest, PmanError, RequestTooLarge
 from pman.http.message import Request
-from pman.services.clients import MAX_QUICK_BODY_BYTES, NEVER, Client, ClientSide
+from pman.services.clients import MAX_QUICK_BODY_BYTES, NEVER, STOPPING, Client, ClientSide
 from pman.services.exchange import Slot
 
 #: Messages taken in one go before replies have their turn.
@@ -73,6 +73,8 @@ class ZmtpClients(ClientSide[Client]):
         self._offer(client)
 
     def _check(self, frames: list[bytes]) -> PmanError | None:
+        if self.is_draining:
+            return STOPPING
         if not 1 <= len(frames) <= 2:
             return MalformedRequest(
                 f"the message has {len(frames)} frames, expected the document, or the value of"
