@@ -50,7 +50,7 @@ LOOPBACK = ("127.", "localhost")
 
 
 class BackendCloser(Service):
-    """Gives the backends their place in the order of the stop: behind the listeners, before disks."""
+    """Gives the backends their place in the order of the stop: after listeners, before disks."""
 
     def __init__(self, backends: Mapping[str, Backend], errands: Executor) -> None:
         super().__init__("backends")

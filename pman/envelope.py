@@ -69,12 +69,13 @@ class Envelope:
     def _received(self, first_line: str) -> list[str]:
         """Return the lines of the request; secrets in headers are masked."""
         request = self._request
-        text = self.text
-        if text is ABSENT:
+        if self.text is ABSENT:
             text = request.body.decode("utf-8", "replace")
+        else:
+            text = str(self.text)
         lines = text.split("\n")
         if not request.is_http:
-            return lines  # type: ignore[no-any-return]  # text is Any because of ABSENT
+            return lines
         head = [first_line]
         head += [f"{name}: {value}\r" for name, value in redact(request.headers)]
         head.append("\r")

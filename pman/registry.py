@@ -46,7 +46,10 @@ class Registry(Generic[T]):
         return keep
 
     def load(self, package: ModuleType) -> None:
-        """Import every module of `package` that does not start with `_`; errors are not swallowed."""
+        """Import every module of `package` that does not start with `_`.
+
+        What such an import raises is not swallowed.
+        """
         for module in pkgutil.iter_modules(package.__path__):
             if not module.name.startswith("_"):
                 importlib.import_module(f"{package.__name__}.{module.name}")

@@ -18,7 +18,8 @@ from pman.job.record import Job
 from pman.job.spec import JobSpec
 from pman.output import OutputFiles
 
-Observer = Callable[[Observation], None]
+#: Takes what a backend sees; what it returns is not looked at.
+Observer = Callable[[Observation], object]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
