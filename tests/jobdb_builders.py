@@ -56,9 +56,7 @@ def make_job(jid: str = "job-1", cmd: str = "true", **fields: Any) -> Job:
 def finished_job(jid: str = "job-1", codes: Sequence[int] = (0,), **fields: Any) -> Job:
     """Return a host job that has ended, one part per code, each of 0.5 s."""
     at = THEN
-    parts = [
-        Part(f"part {n}", 100 + n, at + n, at + n + 0.5, code) for n, code in enumerate(codes)
-    ]
+    parts = [Part(f"part {n}", 100 + n, at + n, at + n + 0.5, code) for n, code in enumerate(codes)]
     is_good = not any(codes)
     return make_job(
         jid,
@@ -81,9 +79,7 @@ class MemoryJournal:
         self.queue: list[Commit] = []
         self.log: list[tuple[str, Any]] = []
 
-    def write(
-        self, job: Job, *, fresh: bytes | None = None, on_done: Done | None = None
-    ) -> Commit:
+    def write(self, job: Job, *, fresh: bytes | None = None, on_done: Done | None = None) -> Commit:
         self.log.append(("fresh" if fresh is not None else "write", job))
         return self._add(Commit(on_done))
 

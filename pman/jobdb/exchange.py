@@ -16,6 +16,16 @@ _RENAME_EXCHANGE = 2
 _UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
 
 
+def new_path(target: Path) -> Path:
+    """Return where to make what is to become `target`."""
+    return target.with_name(f"{target.name}.new-{os.getpid()}")
+
+
+def former_path(target: Path) -> Path:
+    """Return where two renames put what `target` was; nothing may be there."""
+    return target.with_name(f"{target.name}.old-{os.getpid()}")
+
+
 def put_in_place(new: Path, target: Path) -> Path | None:
     """Give `new` the name `target`, which may be there.
 
@@ -31,7 +41,7 @@ def put_in_place(new: Path, target: Path) -> Path | None:
         return None
     if _exchange(new, target):
         return new
-    former = target.with_name(f"{target.name}.old-{os.getpid()}")
+    former = former_path(target)
     target.replace(former)
     try:
         new.replace(target)

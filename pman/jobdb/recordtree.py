@@ -14,6 +14,7 @@ from pman.jobdb.subjobs import (
     Progress,
     is_subjob_ended,
     progress,
+    started_parts,
     subjob_fields,
 )
 
@@ -94,6 +95,7 @@ class RecordTree:
         self._is_cumulative = is_cumulative
         self._copies = 0  # of a sub-job's output in what is asked for; 0: it depends on the sub-job
         self._left = MAX_TREE_OUTPUT
+        self._parts = started_parts(job)
         self._subjobs: dict[int, Folder] = {}
 
     def look_up(self, path: Sequence[str]) -> Any:
@@ -101,7 +103,7 @@ class RecordTree:
         if len(path) > 1:
             self._copies = 1
             self._is_cumulative = True
-        elif progress(self._job).started > MAX_CUMULATIVE_PARTS:
+        elif len(self._parts) > MAX_CUMULATIVE_PARTS:
             self._is_cumulative = False
         return descend(self._top(), path)
 
@@ -153,9 +155,10 @@ class RecordTree:
 
     def _subjob(self, index: int) -> Folder:
         if index not in self._subjobs:
-            fields = subjob_fields(self._job, index)
+            part = self._parts[index]
+            fields = subjob_fields(self._job, part)
             makers = {name: constant(value) for name, value in fields.items()}
-            if is_subjob_ended(self._job, index):
+            if is_subjob_ended(self._job, part):
                 for stream in ("stdout", "stderr"):
                     makers[stream] = self._output_maker(index, stream)
             self._subjobs[index] = Folder(makers)
@@ -180,7 +183,7 @@ class RecordTree:
         return text
 
     def _copies_of(self, index: int) -> int:
-        return 2 * (progress(self._job).started - index) if self._is_cumulative else 2
+        return 2 * (len(self._parts) - index) if self._is_cumulative else 2
 
 
 def _manager_leaves(job: Job) -> dict[str, Callable[[], Any]]:

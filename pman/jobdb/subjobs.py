@@ -66,17 +66,28 @@ def return_codes(job: Job) -> list[int | None]:
     done = progress(job)
     if job.backend != HOST:
         return _worker_codes(job, done)
-    codes = [part.returncode for part in job.parts if _has_started(part)]
+    codes = [part.returncode for part in started_parts(job)]
     return codes[: _shown(done.ended, done.is_over)]
 
 
-def subjob_fields(job: Job, index: int) -> dict[str, Any]:
+def started_parts(job: Job) -> list[Part]:
+    """Return the sub-jobs that started; the containers of a job as one."""
+    if job.backend == HOST:
+        return [part for part in job.parts if _has_started(part)]
+    if not _container_started(job):
+        return []
+    code = job.exit_code
+    if code is None and job.signal is not None:
+        code = -job.signal
+    return [Part(job.cmd, None, job.started_at, job.ended_at, code)]
+
+
+def subjob_fields(job: Job, part: Part) -> dict[str, Any]:
     """Return the fields of one sub-job, without its output; key order as in 2.2.
 
     Source: WIRE.md 8.2.
     """
-    part = _part(job, index)
-    is_ended = job.state.is_final or _has_ended(part)
+    is_ended = is_subjob_ended(job, part)
     fields: dict[str, Any] = {
         "cmd": part.cmd,
         "done": is_ended,
@@ -105,9 +116,9 @@ def subjob_fields(job: Job, index: int) -> dict[str, Any]:
     return fields
 
 
-def is_subjob_ended(job: Job, index: int) -> bool:
+def is_subjob_ended(job: Job, part: Part) -> bool:
     """Return whether a sub-job has ended, and so shows its output."""
-    return job.state.is_final or _has_ended(_part(job, index))
+    return job.state.is_final or _has_ended(part)
 
 
 def _shown(epochs: int, is_over: bool) -> int:
@@ -116,15 +127,6 @@ def _shown(epochs: int, is_over: bool) -> int:
     When all is over the highest epoch is the marker behind the last sub-job.
     """
     return epochs if is_over or epochs < 2 else epochs - 1
-
-
-def _part(job: Job, index: int) -> Part:
-    if job.backend == HOST:
-        return [part for part in job.parts if _has_started(part)][index]
-    code = job.exit_code
-    if code is None and job.signal is not None:
-        code = -job.signal
-    return Part(job.cmd, None, job.started_at, job.ended_at, code)
 
 
 def _has_started(part: Part) -> bool:

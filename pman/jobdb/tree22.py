@@ -18,7 +18,7 @@ import msgspec
 
 from pman.errors import JobConflict, RequestError, SnapshotError, UnknownJob
 from pman.job.record import Job
-from pman.jobdb.exchange import put_in_place
+from pman.jobdb.exchange import former_path, new_path, put_in_place
 from pman.jobdb.job22 import BACKEND_LEAVES, Output, job_from_leaves, job_from_record, output_of
 from pman.jobdb.leaves import IsFolder, Names, read_folder, read_leaf, write_folder, write_leaf
 from pman.jobdb.record_json import is_job_name, scrub
@@ -56,10 +56,11 @@ def export_tree(jobs: Iterable[Job], path: Path, read_output: ReadOutput) -> Non
         try:
             _check_target(path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            new = path.with_name(f"{path.name}.new-{os.getpid()}")
-            if new.exists():
-                _check_target(new)  # of a crashed pman that had our pid
-                shutil.rmtree(new)
+            new = new_path(path)
+            for left in (new, former_path(path)):
+                if left.exists():
+                    _check_target(left)  # of a crashed pman that had our pid
+                    shutil.rmtree(left)
             try:
                 _write(jobs, new, read_output)
                 former = put_in_place(new, path)

@@ -30,7 +30,7 @@ class _Demand:
 
 
 class Saver(Service):
-    """Writes what has changed every `db_save_period_s` seconds and when asked; never twice at once."""
+    """Writes what has changed, every `db_save_period_s` seconds and on demand."""
 
     def __init__(self, settings: Settings, store: JobStore, output: OutputFiles) -> None:
         super().__init__("saver")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from jobdb_builders import DEADLINE_S, MemoryJournal, finished_job, make_job, running_writer
 
-from pman.errors import JobConflict, RequestError, SnapshotError, UnknownJob
+from pman.errors import JobConflict, PmanError, RequestError, SnapshotError, UnknownJob
 from pman.job.observation import Observation
 from pman.job.record import HostFacts, Job, Part
 from pman.job.state import TRANSITIONS, JobState
@@ -36,7 +36,7 @@ def in_thread(call: Any) -> tuple[threading.Thread, list[Any]]:
     def run() -> None:
         try:
             results.append(call())
-        except Exception as exc:
+        except PmanError as exc:
             results.append(exc)
 
     thread = threading.Thread(target=run, daemon=True)
@@ -230,10 +230,17 @@ def test_find_compares_value_and_type(store: JobStore) -> None:
     assert store.find("auid", "tester") == [one, two]
     assert store.find("jobCount", 1) == [one]
     assert store.find("endInfo", {"allJobsDone": True}) == [one, two]
-    for key, value in (
-        [("jid", 77), ("jid", None), ("jid", ["77"]), ("jobCount", True), ("jobCount", 1.0)]
-        + [("nosuch", False), ("nosuch", None), ("end", {}), ("name", one.name)]
-    ):
+    for key, value in [
+        ("jid", 77),
+        ("jid", None),
+        ("jid", ["77"]),
+        ("jobCount", True),
+        ("jobCount", 1.0),
+        ("nosuch", False),
+        ("nosuch", None),
+        ("end", {}),
+        ("name", one.name),
+    ]:
         assert store.find(key, value) == [], (key, value)
 
 

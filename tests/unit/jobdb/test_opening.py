@@ -1,0 +1,140 @@
+"""Start: what is there is found, what is damaged is rebuilt, nothing is started empty over."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import golden_replay as golden
+import pytest
+from jobdb_builders import finished_job, make_job, no_output, plant
+
+from pman.config import Settings
+from pman.errors import StartError
+from pman.job.record import Job
+from pman.job.state import JobState
+from pman.jobdb.opening import open_job_db
+from pman.jobdb.record_json import encode_record
+from pman.jobdb.snapshot import SnapshotFolder
+from pman.jobdb.view import job_tree
+from pman.output import OutputFiles
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(db_path=tmp_path / "a" / "db")
+
+
+def fill(settings: Settings, *jobs: Job) -> str:
+    """Put jobs into DB and snapshot; return the instance."""
+    job_db = open_job_db(settings)
+    job_db.database.apply([(job.name, encode_record(job)) for job in jobs], [])
+    job_db.close()
+    for job in jobs:
+        SnapshotFolder(settings.db_path / "jobs").write(job, job_tree(job, no_output))
+    return job_db.instance
+
+
+def opened(settings: Settings) -> tuple[list[Job], str]:
+    job_db = open_job_db(settings)
+    job_db.close()
+    job_db.close()
+    return job_db.jobs, job_db.instance
+
+
+def test_new_folder_is_private_and_empty(settings: Settings) -> None:
+    jobs, instance = opened(settings)
+    assert jobs == []
+    assert settings.db_path.stat().st_mode & 0o777 == 0o700
+    assert opened(settings) == ([], instance)
+
+
+def test_jobs_are_there_again(settings: Settings) -> None:
+    jobs = [finished_job("b"), make_job("a", state=JobState.RUNNING)]
+    instance = fill(settings, *jobs)
+    assert opened(settings) == (jobs, instance)
+
+
+@pytest.mark.parametrize("damage", ["gone", "empty", "noise", "truncated"])
+def test_damaged_db_is_rebuilt_from_the_snapshot(
+    settings: Settings, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    jobs = [finished_job(f"j{n}") for n in range(100)]
+    instance = fill(settings, *jobs)
+    path = settings.db_path / "pman.db"
+    raw = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        left = {"empty": b"", "noise": b"noise" * 9999, "truncated": raw[: len(raw) // 2]}
+        path.write_bytes(left[damage])
+    (settings.db_path / "pman.db-wal").write_bytes(b"left over")
+    with caplog.at_level(logging.WARNING):
+        assert opened(settings) == (jobs, instance)
+    assert "snapshot" in caplog.text
+    aside = {p.name.rpartition("-")[2] for p in settings.db_path.glob("pman.db.damaged-*")}
+    assert str(os.getpid()) in aside or damage == "gone"
+    assert opened(settings) == (jobs, instance)
+
+
+def test_tree_of_2_2_in_the_folder_is_taken_over(settings: Settings) -> None:
+    settings.db_path.mkdir(parents=True)
+    for name in ("db-001-layout-finished", "db-002-layout-running"):
+        plant(golden.load(name)["tree"], settings.db_path)
+    jobs, instance = opened(settings)
+    assert [job.jid for job in jobs] == ["db-1", "db-2", "db-3"]
+    assert [job.state.value for job in jobs] == ["COMPLETED", "FAILED", "LOST"]
+    output = OutputFiles(settings.db_path / "output", 1024)
+    assert output.read_text(jobs[0].name, 0, "stdout") == "hello\n"
+    assert opened(settings) == (jobs, instance)
+
+
+def test_second_daemon_is_told_who_has_it(settings: Settings) -> None:
+    job_db = open_job_db(settings)
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from pman.config import Settings; from pman.errors import StartError\n"
+        "from pman.jobdb.opening import open_job_db\n"
+        "try: open_job_db(Settings(db_path=Path(sys.argv[1])))\n"
+        "except StartError as exc: print(exc)"
+    )
+    second = [sys.executable, "-c", code, str(settings.db_path)]
+    told = subprocess.run(second, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert f"in use by pman with pid {os.getpid()}" in told
+    assert str(settings.db_path) in told
+    job_db.close()
+    told = subprocess.run(second, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert told == ""
+
+
+def test_lock_is_free_after_a_failed_start(settings: Settings) -> None:
+    settings.db_path.mkdir(parents=True)
+    path = settings.db_path / "pman.db"
+    path.mkdir()
+    with pytest.raises(StartError):
+        open_job_db(settings)
+    path.rmdir()
+    assert opened(settings)[0] == []
+
+
+@pytest.mark.parametrize("path", ["/proc/x", "/dev/null", "/dev/null/x"])
+def test_unusable_folder_is_refused(path: str) -> None:
+    with pytest.raises(StartError, match=path):
+        open_job_db(Settings(db_path=Path(path)))
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_jobs_load(settings: Settings) -> None:
+    model = finished_job("a")
+    record = encode_record(model)
+    names = [f"{model.name[:-12]}{n:012x}" for n in range(100_000)]
+    job_db = open_job_db(settings)
+    job_db.database.apply(
+        [(name, record.replace(model.name.encode(), name.encode())) for name in names], []
+    )
+    job_db.close()
+    jobs, _ = opened(settings)
+    assert [job.name for job in jobs] == names
