@@ -102,6 +102,8 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of a record, traceback included."""
+        if record.exc_text:  # left there by another handler
+            record.exc_text = _printable(record.exc_text)
         return _secrets.hide(super().format(record)).replace("\n", "\n    ")
 
 
