@@ -272,7 +272,7 @@ class RequestParser:
         if grammar.REQUEST_LINE.match(start):
             method = start.split(b" ", 1)[0].decode("latin-1")
             self._reject(MethodNotAllowed(f"method {method!r} is not known"))
-        elif len(start) > grammar.MAX_LINE_BYTES or not (
+        elif len(start) >= grammar.MAX_LINE_BYTES or not (
             grammar.REQUEST_LINE_BEGINNING.fullmatch(start)
         ):
             self._reject(self._reason(None))

@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 
 NEVER = math.inf
 
+#: Flags as plain numbers: joining members of an enumeration costs as much as parsing a header.
+NOBLOCK = int(zmq.NOBLOCK)
+MORE = int(zmq.SNDMORE) | NOBLOCK
+
 #: Requests of one client on their way, before its further bytes are left unparsed.
 MAX_IN_FLIGHT = 64
 
@@ -211,7 +215,7 @@ class ClientSide(abc.ABC, Generic[C]):
         """Give one message to libzmq; False when it does not take it, or the client is gone."""
         send = self.socket.send
         try:
-            send(client.identity, zmq.SNDMORE | zmq.NOBLOCK)
+            send(client.identity, MORE)
         except zmq.Again:
             return False
         except zmq.ZMQError as exc:
@@ -221,8 +225,8 @@ class ClientSide(abc.ABC, Generic[C]):
             return False
         # With the first frame libzmq has taken the message: what follows cannot fail.
         for frame in piece[:-1]:
-            send(frame, zmq.SNDMORE | zmq.NOBLOCK)
-        send(piece[-1], zmq.NOBLOCK)
+            send(frame, MORE)
+        send(piece[-1], NOBLOCK)
         return True
 
     def _push(self, client: C, now: float) -> bool:

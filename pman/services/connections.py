@@ -26,6 +26,7 @@ from pman.services.clients import (
     MAX_IN_FLIGHT,
     MAX_QUICK_BODY_BYTES,
     NEVER,
+    NOBLOCK,
     STOPPING,
     Client,
     ClientSide,
@@ -115,7 +116,7 @@ class HttpClients(ClientSide[Connection]):
         clients = self.clients
         for _ in range(MAX_PIECES):
             try:
-                identity = recv(zmq.NOBLOCK)
+                identity = recv(NOBLOCK)
             except zmq.Again:
                 return
             client = clients.get(identity)
