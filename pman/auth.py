@@ -134,11 +134,15 @@ def _identity(status: os.stat_result) -> Identity:
 
 def _read(path: Path) -> tuple[bytes, os.stat_result]:
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            status = os.fstat(file.fileno())
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise StartError(f"token file {str(path)!r} is not a regular file")
-            raw = file.read(MAX_FILE_BYTES + 1)
+            with open(descriptor, "rb", closefd=False) as file:
+                raw = file.read(MAX_FILE_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except OSError as exc:
         raise StartError(f"token file {str(path)!r} cannot be read: {exc.strerror}") from exc
     if len(raw) > MAX_FILE_BYTES:

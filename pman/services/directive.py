@@ -192,12 +192,15 @@ def _read(path: Path, max_bytes: int) -> tuple[bytes, Identity]:
         if exc.errno == errno.ELOOP:
             raise _Unsafe("it is a symbolic link", _identity(path.lstat())) from exc
         raise
-    with open(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         reason = _reason_to_refuse(status, path.parent.stat(), max_bytes)
         if reason:
             raise _Unsafe(reason, _identity(status))
-        return file.read(max_bytes), _identity(status)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(max_bytes), _identity(status)
+    finally:
+        os.close(descriptor)  # not by `open`, which does not do it for a folder
 
 
 def _reason_to_refuse(file: os.stat_result, folder: os.stat_result, max_bytes: int) -> str:
