@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 import zmq
@@ -65,7 +66,9 @@ class Listener(SocketService):
             for slot in self._exchange.look(number):
                 assert slot.request is not None
                 slot.answer = self._answer(slot.request)
-            socket.send(number)
+            # Never blocks while the front is there; when it has gone, nobody waits for this.
+            with contextlib.suppress(zmq.Again):
+                socket.send(number, zmq.NOBLOCK)
 
     def teardown(self) -> None:
         """Close the socket."""

@@ -587,6 +587,16 @@ def test_the_stop_answers_what_is_in_flight() -> None:
         assert idle.is_closed()
 
 
+def test_a_listener_ends_though_the_front_has_gone_before_it() -> None:
+    with Daemon(listeners=1) as daemon:
+        with daemon.connect() as wire:
+            wire.send(post(b"", "/slow"))
+            assert daemon.handler.slow_running.acquire(timeout=PATIENCE_S)
+        daemon.front.request_stop()
+        assert daemon.front.join(time.monotonic() + PATIENCE_S)
+        daemon.handler.release.set()  # and now the end of the daemon waits for the listener
+
+
 @pytest.mark.slow
 def test_the_stop_answers_even_what_is_never_ready() -> None:
     with Daemon() as daemon, daemon.connect() as wire:
