@@ -69,17 +69,14 @@ class Envelope:
     def _received(self, first_line: str) -> list[str]:
         """Return the lines of the request; secrets in headers are masked."""
         request = self._request
-        if self.text is ABSENT:
+        text = self.text
+        if text is ABSENT:
             text = request.body.decode("utf-8", "replace")
-        else:
-            text = str(self.text)
-        lines = text.split("\n")
+        lines: list[str] = text.split("\n")
         if not request.is_http:
             return lines
-        head = [first_line]
-        head += [f"{name}: {value}\r" for name, value in redact(request.headers)]
-        head.append("\r")
-        return head + lines
+        head = [f"{name}: {value}\r" for name, value in redact(request.headers)]
+        return [first_line, *head, "\r", *lines]
 
 
 def describe(error: PmanError) -> dict[str, str]:

@@ -5,8 +5,10 @@ Only `JobStore` changes a job that it holds; everybody else reads.
 
 from __future__ import annotations
 
-import datetime
+import functools
 import json
+import math
+import time
 import uuid
 from typing import Any
 
@@ -135,9 +137,30 @@ def new_job(spec: JobSpec, backend: str, now_s: float) -> Job:
 
 def local_stamp(at_s: float) -> str:
     """Spell a moment as 2.2 does in folder names and in `hello`: local `YYYYMMDDhhmmss.ffffff`."""
-    return datetime.datetime.fromtimestamp(at_s).strftime("%Y%m%d%H%M%S.%f")
+    second, micros = _split(at_s)
+    return f"{_compact(second)}.{micros:06d}"
 
 
 def local_time(at_s: float) -> str:
     """Spell a moment as 2.2 does in sub-jobs: local `YYYY-MM-DD hh:mm:ss.ffffff`."""
-    return datetime.datetime.fromtimestamp(at_s).strftime("%Y-%m-%d %H:%M:%S.%f")
+    second, micros = _split(at_s)
+    return f"{_readable(second)}.{micros:06d}"
+
+
+def _split(at_s: float) -> tuple[int, int]:
+    fraction, second = math.modf(at_s)
+    micros = round(fraction * 1_000_000)
+    return (int(second) + 1, 0) if micros == 1_000_000 else (int(second), micros)
+
+
+# Replies spell the same second thousands of times.
+
+
+@functools.lru_cache(maxsize=4)
+def _compact(second: int) -> str:
+    return time.strftime("%Y%m%d%H%M%S", time.localtime(second))
+
+
+@functools.lru_cache(maxsize=4)
+def _readable(second: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
