@@ -199,7 +199,6 @@ def speak_in_process(**streams: int | None) -> subprocess.Popen[bytes]:
     )
 
 
-@pytest.mark.slow
 def test_a_closed_pipe_does_not_end_the_process() -> None:
     process = speak_in_process(stdout=subprocess.PIPE)
     assert process.stdout is not None
@@ -209,14 +208,12 @@ def test_a_closed_pipe_does_not_end_the_process() -> None:
     assert err == b"alive"
 
 
-@pytest.mark.slow
 def test_a_full_disk_does_not_end_the_process() -> None:
     with open("/dev/full", "wb") as full:
         _, err = speak_in_process(stdout=full.fileno()).communicate(b"go\n", timeout=30)
     assert err == b"alive"
 
 
-@pytest.mark.slow
 def test_stdout_that_was_never_open() -> None:
     command = [sys.executable, "-c", SPEAKER]
     closed = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
