@@ -72,7 +72,9 @@ class Settings:
     idle_timeout_s: float = 300.0  #: between requests
     max_unread_bytes: int = 16 * 1024 * 1024  #: of replies to one client that does not read
     max_inline_output_bytes: int = 1024 * 1024  #: of one stream in one reply
+    max_output_bytes: int = 1024 * 1024 * 1024  #: of one stream of one part of a host job; 0: all
     kill_grace_s: float = 10.0  #: from SIGTERM to SIGKILL
+    kill_jobs_on_exit: bool = False
     pending_timeout_s: float = 300.0
     config_file: Path | None = None
 
@@ -478,6 +480,24 @@ OPTIONS: tuple[Option, ...] = (
         group="Jobs",
         is_new=True,
         help="Time from SIGTERM to SIGKILL when a job is cancelled.",
+    ),
+    Option(
+        flag="--killJobsOnExit",
+        field="kill_jobs_on_exit",
+        group="Jobs",
+        is_new=True,
+        help="Cancel the host jobs when the daemon stops, and wait for their end. Without it they"
+        " run on, and the next daemon takes them over.",
+    ),
+    Option(
+        flag="--maxOutput",
+        field="max_output_bytes",
+        kind=SIZE,
+        metavar="SIZE",
+        group="Jobs",
+        is_new=True,
+        help="Most of one output stream of a host job that is kept: past it the middle is dropped"
+        " and the job goes on. 0 keeps all.",
     ),
     Option(
         flag="--pendingTimeout",

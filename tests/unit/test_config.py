@@ -51,6 +51,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "--directiveFile": ("/x/d.json", Path("/x/d.json")),
     "--container-env": ("OpenShift", "openshift"),
     "--killGrace": ("0", 0.0),
+    "--maxOutput": ("0", 0),
     "--pendingTimeout": ("7", 7.0),
     "--tokenPath": ("/x/tokens", Path("/x/tokens")),
     "--verbosity": ("3", 3),
