@@ -1,0 +1,206 @@
+"""From request to reply: envelopes, refusals, codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from action_harness import Harness, harness
+
+from pman.auth import TokenAuth
+from pman.errors import MalformedRequest
+from pman.http.message import Request
+
+
+@pytest.fixture
+def pman(tmp_path: Path) -> Iterator[Harness]:
+    with harness(tmp_path) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b"", "body"),
+        (b"  \n", "body"),
+        (b"{", "body"),
+        (b"\xff\xfe", "body"),
+        (b"[]", "payload"),
+        (b"5", "payload"),
+        (b"{}", "payload"),
+        (b'{"payload": 5}', "payload"),
+        (b'{"payload": {}}', "action"),
+        (b'{"payload": {"action": 5, "meta": {}}}', "action"),
+        (b'{"payload": {"action": "nosuch", "meta": {}}}', "action"),
+        (b'{"payload": {"action": "hello"}}', "meta"),
+        (b'{"payload": {"action": "hello", "meta": null}}', "meta"),
+        (b'{"payload": {"action": "hello", "meta": []}}', "meta"),
+        (b'{"action": "hello", "meta": {}}', "payload"),
+    ],
+)
+def test_what_is_no_message_is_refused_by_name(pman: Harness, body: bytes, field: str) -> None:
+    reply = pman.send("POST", body=body)
+    assert reply.code == 400
+    assert reply.json["status"] is False
+    assert reply.error["field"] == field
+    assert reply.error["message"]
+
+
+def test_an_unknown_action_is_told_which_there_are(pman: Harness) -> None:
+    message = pman.post("frobnicate", {}).error["message"]
+    assert "'frobnicate'" in message
+    assert "hello, info, quit, run, search, status" in message
+
+
+def test_a_long_value_is_shown_shortened(pman: Harness) -> None:
+    message = pman.post("x" * 100_000, {}).error["message"]
+    assert len(message) < 500
+
+
+@pytest.mark.parametrize("method", ["DELETE", "PATCH", "TRACE", "get"])
+def test_other_methods_are_refused(pman: Harness, method: str) -> None:
+    reply = pman.send(method)
+    assert (reply.code, reply.error["type"]) == (405, "MethodNotAllowed")
+    assert reply.headers["Allow"] == "GET, HEAD, POST, PUT, OPTIONS"
+
+
+def test_the_envelope_has_the_order_of_2_2(pman: Harness) -> None:
+    reply = pman.post("hello", {"askAbout": "timestamp"})
+    assert list(reply.json) == [
+        "status",
+        "RESTheader",
+        "RESTverb",
+        "action",
+        "path",
+        "receivedByServer",
+        "client_json_payload",
+        "client_json_len",
+        "payloadsize",
+        "meta",
+        "d_ret",
+    ]
+
+
+def test_secrets_in_headers_are_masked(pman: Harness) -> None:
+    headers = [("authorization", "bearer s3cret"), ("COOKIE", "a=s3cret"), ("Host", "x")]
+    reply = pman.send("GET", "/", headers=headers)
+    assert "s3cret" not in json.dumps(reply.json)
+    assert "authorization: ***\r" in reply.json["receivedByServer"]
+    assert "Host: x\r" in reply.json["receivedByServer"]
+
+
+def test_a_threaded_request_gets_no_result(pman: Harness) -> None:
+    reply = pman.post("hello", {"askAbout": "timestamp", "threaded": True})
+    assert reply.json["status"] is True
+    assert "d_ret" not in reply.json
+
+
+def test_a_threaded_request_that_fails_says_so(pman: Harness) -> None:
+    reply = pman.post("status", {"threaded": True})
+    assert (reply.code, reply.json["status"]) == (400, False)
+
+
+def test_a_failure_of_ours_is_one_500(
+    pman: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError("inside")
+
+    monkeypatch.setattr(type(pman.store), "find", fail)
+    reply = pman.post("status", {"key": "jid", "value": "x"})
+    assert reply.code == 500
+    assert "inside" not in json.dumps(reply.json)
+    assert "ZeroDivisionError: inside" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("body", "is_quick"),
+    [
+        ('{"payload": {"action": "hello", "meta": {"askAbout": "sysinfo"}}}', True),
+        ('{"payload": {"action": "status", "meta": {"key": "jid", "value": 5}}}', True),
+        ('{"payload": {"action": "done", "meta": {"key": "jid", "value": "x"}}}', True),
+        ('{"payload": {"action": "status", "meta": {"key": "cmd", "value": "x"}}}', False),
+        ('{"payload": {"action": "status", "meta": {"key": "auid", "value": "x"}}}', False),
+        ('{"payload": {"action": "info", "meta": {"key": "jid", "value": "x"}}}', False),
+        ('{"payload": {"action": "run", "meta": {}}}', False),
+        ('{"payload": {"action": "nosuch", "meta": {}}}', False),
+        ('{"payload": {"action": 5, "meta": {}}}', False),
+        ("[" * 100_000, False),
+        ("{", False),
+        ("", False),
+    ],
+)
+def test_only_what_touches_memory_alone_is_quick(pman: Harness, body: str, is_quick: bool) -> None:
+    assert pman.dispatcher.is_quick(Request("POST", "/", body=body.encode())) is is_quick
+    assert pman.dispatcher.is_quick(Request("GET", "/", body=body.encode())) is False
+
+
+def test_bytes_that_are_no_request_get_an_envelope_without_their_secrets(pman: Harness) -> None:
+    raw = b"get /x HTTP/1.1\r\nAuthorization: bearer s3cret\r\n\r\n"
+    response = pman.dispatcher.reject(MalformedRequest("bad"), raw)
+    document = json.loads(response.body)
+    assert response.status == 400
+    assert (document["RESTverb"], document["path"]) == ("get", "/x")
+    assert document["error"] == {"type": "MalformedRequest", "message": "bad"}
+    assert b"s3cret" not in response.body
+
+
+@pytest.mark.parametrize("raw", [b"", b"\n", b"x", b"\x16\x03\x01\x00", b"a b c d e"])
+def test_any_bytes_can_be_rejected(pman: Harness, raw: bytes) -> None:
+    assert pman.dispatcher.reject(MalformedRequest("bad"), raw).status == 400
+
+
+# --- tokens and origins -----------------------------------------------------------------------
+
+
+def test_without_a_token_nothing_is_parsed_and_the_reason_is_given(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_text("s3cret\n")
+    path.chmod(0o600)
+    with harness(tmp_path, TokenAuth(path)) as pman:
+        refused = pman.send("POST", body=b"{")
+        assert (refused.code, refused.error["type"]) == (401, "NotAuthorized")
+        assert refused.headers["WWW-Authenticate"] == "Bearer"
+        assert "client_json_payload" not in refused.json
+        let_in = pman.post("hello", {}, headers=[("Authorization", "bearer s3cret")])
+        assert let_in.code == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_only_origins_of_the_list_may_read(tmp_path: Path, method: str) -> None:
+    with harness(tmp_path, cors_origins=("https://a.example",)) as pman:
+        ours = pman.send(method, "/", headers=[("Origin", "https://a.example")])
+        others = pman.send(method, "/", headers=[("Origin", "https://b.example")])
+    assert ours.headers["Access-Control-Allow-Origin"] == "https://a.example"
+    assert "Access-Control-Allow-Origin" not in others.headers
+    assert others.headers["Vary"] == "Origin"
+
+
+def test_a_preflight_of_a_known_origin_needs_no_token(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_text("s3cret\n")
+    path.chmod(0o600)
+    with harness(tmp_path, TokenAuth(path), cors_origins=("https://a.example",)) as pman:
+        known = pman.send("OPTIONS", "/", headers=[("Origin", "https://a.example")])
+        unknown = pman.send("OPTIONS", "/", headers=[("Origin", "https://b.example")])
+    assert (known.code, unknown.code) == (200, 401)
+    assert "POST" in known.headers["Access-Control-Allow-Methods"]
+
+
+# --- directives -------------------------------------------------------------------------------
+
+
+def test_a_directive_is_carried_out(pman: Harness) -> None:
+    pman.dispatcher.execute({"action": "run", "meta": {"cmd": "true", "auid": "t", "jid": "d"}})
+    assert len(pman.store.find("jid", "d")) == 1
+
+
+@pytest.mark.parametrize("document", [{}, [], {"action": "nosuch", "meta": {}}, {"action": "run"}])
+def test_a_directive_that_cannot_be_carried_out_is_refused(pman: Harness, document: Any) -> None:
+    from pman.errors import RequestError
+
+    with pytest.raises(RequestError):
+        pman.dispatcher.execute(document)
