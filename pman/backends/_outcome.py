@@ -42,7 +42,8 @@ def observation(record: JobRecord, facts: HostFacts, shepherd_pid: int) -> Obser
         facts=facts,
     )
     if record.is_ended:
-        seen.ended_at = ended[-1] if len(ended) == len(record.parts) else None
+        # A log of which not even the first line was written leaves a record without parts.
+        seen.ended_at = ended[-1] if ended and len(ended) == len(record.parts) else None
         _judge(record, seen)
     return seen
 
