@@ -16,7 +16,7 @@ def assert_refused(
     reply: Reply, code: int = 400, kind: str | None = None, field: str | None = None
 ) -> None:
     """Look for the code, and for an envelope that says what is wrong and where."""
-    assert reply.status == code, reply.body
+    assert reply.status == code, reply.body[-1000:]
     envelope = reply.json()
     assert envelope["status"] is False
     error = envelope["error"]

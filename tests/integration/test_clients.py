@@ -67,7 +67,7 @@ def ask_pfurl(daemon: DaemonProcess, action: str, meta: dict[str, Any]) -> dict[
 
 def ask_httpie(daemon: DaemonProcess, action: str, meta: dict[str, Any]) -> dict[str, Any]:
     payload = json.dumps({"action": action, "meta": meta})
-    url = f":{daemon.port}/api/v1/cmd"
+    url = f"http://127.0.0.1:{daemon.port}/api/v1/cmd"
     text = call(program("http"), "--ignore-stdin", "--body", url, f"payload:={payload}")
     reply: dict[str, Any] = json.loads(text)
     return reply

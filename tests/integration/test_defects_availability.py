@@ -160,7 +160,8 @@ def test_defect_10_pipelining_chunks_and_continue(one_listener: DaemonProcess) -
 
 def test_defect_10_connections_end(new_daemon: NewDaemon) -> None:
     daemon = new_daemon("--headerTimeout", "0.5", "--idleTimeout", "0.5")
-    assert daemon.is_alive()
+    daemon.run("true", "first")  # by its end all that the daemon opens for itself is open
+    daemon.wait_finished("first")
     descriptors = open_descriptors(daemon.pid)
     connections = [daemon.connect() for _ in range(20)]
     for connection in connections[:10]:

@@ -300,7 +300,11 @@ def test_defect_65_saves_at_the_same_time(new_daemon: NewDaemon, tmp_path: Path)
     targets = [{}, {"dbpath": str(export)}] * 12
     with ThreadPoolExecutor(8) as threads:
         saved = list(threads.map(lambda where: daemon.post("DBctl", do="save", **where), targets))
-    assert [reply.status for reply in saved] == [200] * 24, {reply.body for reply in saved}
+    assert {reply.status for reply in saved[::2]} == {200}
+    # One tree is written by one request at a time; another is told so, and breaks nothing.
+    codes = {reply.status for reply in saved[1::2]}
+    assert 200 in codes
+    assert codes <= {200, 409}
     assert sorted(path.name for path in export.iterdir() if path.is_dir()) == sorted(names)
     assert all((export / name / "end" / "1" / "endInfo").exists() for name in names)
     assert [path.stem for path in snapshot_files(daemon)] == sorted(names)

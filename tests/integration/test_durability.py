@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 from daemon_factory import NewDaemon
 from daemon_process import DaemonProcess, Reply, wait_until
-from leftovers import shepherds
+from gate import Gate
+from leftovers import end_shepherds, shepherds
 from probes import assert_refused, job_names, run_pman
 
 pytestmark = pytest.mark.slow
@@ -73,9 +74,18 @@ def words_by_jid(daemon: DaemonProcess) -> dict[str, str]:
     def look() -> Any:
         reply = daemon.post("status", key="auid", value="burst").json()["d_ret"]
         words = reply["l_status"]
-        return words if all("finished" in word for word in words) else None
+        unfinished[:] = [
+            reply[f"{n}.end"]["jobRoot"] for n, word in enumerate(words) if "finished" not in word
+        ]
+        return None if unfinished else words
 
-    words = wait_until(look, "every job has ended", timeout_s=60)
+    unfinished: list[str] = []
+    try:
+        words = wait_until(look, "every job has ended")
+    except AssertionError as exc:
+        stuck = daemon.request("GET", f"/api/v1/{unfinished[0]}/record").body.decode()
+        exc.add_note(f"{len(unfinished)} have not, the first is {stuck}\n{daemon.log_text()}")
+        raise
     found = daemon.post("search", key="auid", value="burst", path="/jid").json()["d_ret"]
     jids = [next(iter(match.values()))["jid"] for match in found.values()]
     assert len(jids) == len(set(jids)) == len(words)
@@ -119,6 +129,25 @@ def test_killed_shepherd_and_daemon_start_no_job_twice(
             assert burst.times_run(jid) <= 1, jid
     assert daemon.run("true", "next").json()["status"] is True
     assert daemon.wait_finished("next") == ["finishedSuccessfully"]
+
+
+def test_empty_log_of_a_killed_shepherd_holds_nobody_up(daemon: DaemonProcess, gate: Gate) -> None:
+    """A shepherd that is killed after it made the log of a job and before it wrote to it."""
+    for jid in ("torn", "whole"):
+        daemon.run(gate.passage, jid)
+        wait_until(lambda jid=jid: daemon.words(jid) == ["started"], "the job runs")
+    daemon.kill()
+    end_shepherds(daemon.db_path)
+    name = min(path.name for path in (daemon.db_path / "output").glob("*/*"))
+    (log,) = (daemon.db_path / "backends" / "host" / "jobs").glob(f"{name}*")
+    log.write_bytes(b"")
+    daemon.start()
+    assert daemon.wait_finished("torn") == ["finishedWithError"]
+    assert daemon.wait_finished("whole") == ["finishedWithError"]
+    assert daemon.run("true", "next").json()["status"] is True
+    assert daemon.wait_finished("next") == ["finishedSuccessfully"]
+    record = daemon.status("torn")["0.end"]["jobRoot"]
+    assert daemon.request("GET", f"/api/v1/{record}").json()["GET"][record]["jid"] == "torn"
 
 
 def test_killed_shepherd_is_replaced(daemon: DaemonProcess) -> None:
@@ -190,7 +219,7 @@ def fill(folder: Path) -> Path:
 
 def assert_takes_no_job(daemon: DaemonProcess, mark: Path) -> None:
     before = job_names(daemon)
-    reply = daemon.run(f"touch {mark} # {PADDING}", "refused")
+    reply = daemon.run(f"touch {mark}", "refused", padding=PADDING)
     assert_refused(reply, 503)
     assert daemon.is_alive()
     assert job_names(daemon) == before
@@ -198,7 +227,8 @@ def assert_takes_no_job(daemon: DaemonProcess, mark: Path) -> None:
 
 
 def assert_takes_jobs_again(daemon: DaemonProcess, mark: Path) -> None:
-    assert daemon.run(f"touch {mark}.later # {PADDING}", "later").json()["status"] is True
+    reply = daemon.run(f"touch {mark}.later", "later", padding=PADDING)
+    assert reply.json()["status"] is True
     assert daemon.wait_finished("later") == ["finishedSuccessfully"]
     assert Path(f"{mark}.later").exists()
     # A job that was refused is never started, not even now.
