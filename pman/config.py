@@ -73,6 +73,9 @@ class Settings:
     max_unread_bytes: int = 16 * 1024 * 1024  #: of replies to one client that does not read
     max_inline_output_bytes: int = 1024 * 1024  #: of one stream in one reply
     max_output_bytes: int = 1024 * 1024 * 1024  #: of one stream of one part of a host job; 0: all
+    keep_jobs: int = 100_000  #: finished ones; 0: all
+    keep_days: float = 30.0  #: since the end of a job; 0: for ever
+    keep_bytes: int = 10 * 1024 * 1024 * 1024  #: of output of finished jobs; 0: all
     kill_grace_s: float = 10.0  #: from SIGTERM to SIGKILL
     kill_jobs_on_exit: bool = False
     pending_timeout_s: float = 300.0
@@ -141,6 +144,13 @@ def _spell_size(size: int) -> str:
         if size and size % (1 << shift) == 0:
             return f"{size >> shift}{unit}"
     return str(size)
+
+
+def _parse_days(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= MAX_DAYS:  # keeps nan out as well
+        raise ValueError(text)
+    return value
 
 
 def _parse_text(text: str) -> str:
@@ -215,9 +225,13 @@ MAX_SIZE = 1 << 50
 #: Longest time that a flag takes, seconds (a year); what is longer overflows the system's timers.
 MAX_SECONDS = 366 * 24 * 3600
 
+#: Most days that a flag takes (a hundred years).
+MAX_DAYS = 36_525
+
 SWITCH = Kind(
     f"one of {', '.join(_TRUE + _FALSE)}", _parse_switch, lambda on: "on" if on else "off"
 )
+DAYS = Kind("a number of days, 0 or more", _parse_days, lambda value: f"{value:g}")
 SIZE = Kind("a size such as 65536, 512k, 64MiB or 1GiB", _parse_size, _spell_size)
 TEXT = Kind("a word", _parse_text)
 PATH = Kind("a path", _parse_path)
@@ -488,6 +502,35 @@ OPTIONS: tuple[Option, ...] = (
         is_new=True,
         help="Cancel the host jobs when the daemon stops, and wait for their end. Without it they"
         " run on, and the next daemon takes them over.",
+    ),
+    Option(
+        flag="--keepJobs",
+        field="keep_jobs",
+        kind=number(0, 1_000_000_000),
+        metavar="COUNT",
+        group="Jobs",
+        is_new=True,
+        help="Most finished jobs that are kept: beyond that those that ended first are forgotten,"
+        " with their output. 0 keeps all.",
+    ),
+    Option(
+        flag="--keepDays",
+        field="keep_days",
+        kind=DAYS,
+        metavar="DAYS",
+        group="Jobs",
+        is_new=True,
+        help="How long a job is kept after its end. 0 keeps it for ever.",
+    ),
+    Option(
+        flag="--keepBytes",
+        field="keep_bytes",
+        kind=SIZE,
+        metavar="SIZE",
+        group="Jobs",
+        is_new=True,
+        help="Most output of finished jobs that is kept: beyond that those that ended first are"
+        " forgotten. 0 keeps all.",
     ),
     Option(
         flag="--maxOutput",

@@ -29,6 +29,7 @@ from pman.output import OutputFiles
 from pman.services.base import Service
 from pman.services.directive import DirectiveWatcher
 from pman.services.front import Front
+from pman.services.keeper import Keeper
 from pman.services.listener import Listener
 from pman.services.saver import Saver
 from pman.services.writer import Writer
@@ -102,8 +103,10 @@ class Daemon:
             writer = Writer(job_db.database)
             store = JobStore(writer)
             store.load(job_db.jobs)
+            job_db.jobs.clear()
             saver = Saver(settings, store, output)
             self._backends = self._make_backends(job_db.instance, output)
+            keeper = Keeper(settings, store, self._backends, output)
             ACTIONS.load(pman.actions)
             dispatcher = Dispatcher(
                 ActionContext(
@@ -131,7 +134,7 @@ class Daemon:
                 backend.start(store.observe)
             for backend in self._backends.values():
                 errands.submit(self._reconcile, backend, unfinished)
-            self._start([*listeners, front, directives])
+            self._start([keeper, *listeners, front, directives])
             self._announce(front)
             self._stop.wait()
             return self._finish()

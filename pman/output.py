@@ -32,8 +32,8 @@ class OutputFiles:
     def read_text(self, job_name: str, part: int, stream: str) -> str:
         """Return a stream as text for a reply.
 
-        Bytes that are not UTF-8 become U+FFFD. Of a stream longer than `max_inline_bytes` the end is
-        kept, behind a line that says how many bytes are missing.
+        Bytes that are not UTF-8 become U+FFFD. Of a stream longer than `max_inline_bytes` the end
+        is kept, behind a line that says how many bytes are missing.
 
         Raises:
             SnapshotError: The file is there and cannot be read.
@@ -49,6 +49,14 @@ class OutputFiles:
         except OSError as exc:
             raise SnapshotError(f"{stream} of job {job_name} cannot be read: {exc}") from exc
         return f"[pman: {missing} bytes before this are not shown]\n{text}" if missing else text
+
+    def size_bytes(self, job_name: str) -> int:
+        """Return the size of all that one job has printed; what can't be looked at counts as 0."""
+        try:
+            with os.scandir(self.folder(job_name)) as entries:
+                return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+        except OSError:
+            return 0
 
     def remove(self, job_name: str) -> None:
         """Remove the output of one job; nothing there is not an error."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pman.actions.base import ActionContext, ActionRequest
+from pman.backends import base
 from pman.job.record import Job
 from pman.jobdb import view
 
@@ -27,10 +28,7 @@ def discard(job: Job, context: ActionContext) -> None:
         PmanError: The backend can't remove it now.
         OSError: A file can't be removed.
     """
-    backend = context.backends.get(job.backend)
-    if backend is not None:
-        backend.remove(job)
-    context.output.remove(job.name)
+    base.discard(job, context.backends, context.output)
 
 
 def progress(jobs: list[Job]) -> dict[str, Any]:

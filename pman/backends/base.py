@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -111,3 +111,18 @@ class Backend(abc.ABC):
     def logs(self, job: Job) -> list[str]:
         """Return the `l_logs` entries of one job; from memory or files, never from an engine."""
         return []
+
+
+def discard(job: Job, backends: Mapping[str, Backend], output: OutputFiles) -> None:
+    """Remove what a final job has left with its backend and in files.
+
+    Args:
+        backends: By name; the job's own may be missing.
+    Raises:
+        PmanError: The backend can't remove it now.
+        OSError: A file can't be removed.
+    """
+    backend = backends.get(job.backend)
+    if backend is not None:
+        backend.remove(job)
+    output.remove(job.name)

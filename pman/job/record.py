@@ -18,7 +18,7 @@ from pman.job.spec import JobSpec
 from pman.job.state import JobState
 
 
-class HostFacts(msgspec.Struct, frozen=True):
+class HostFacts(msgspec.Struct, frozen=True, gc=False):
     """The machine a job ran on, as a sub-job of 2.2 reports it.
 
     Source: WIRE.md 8.2; the values are those of `platform.uname()` and `platform.platform()`.
@@ -31,7 +31,7 @@ class HostFacts(msgspec.Struct, frozen=True):
     version: str
 
 
-class Part(msgspec.Struct):
+class Part(msgspec.Struct, gc=False):
     """One command of a compound host job, or the one command of a simple one.
 
     Attributes:
@@ -49,7 +49,7 @@ class Part(msgspec.Struct):
     returncode: int | None = None
 
 
-class Worker(msgspec.Struct):
+class Worker(msgspec.Struct, gc=False):
     """One container of a container job.
 
     Attributes:
@@ -67,7 +67,8 @@ class Worker(msgspec.Struct):
     message: str = ""
 
 
-class Job(msgspec.Struct, kw_only=True):
+# There may be very many jobs, and none refers to itself: they cost the collector nothing.
+class Job(msgspec.Struct, kw_only=True, gc=False):
     """Everything pman knows of one job.
 
     Attributes:

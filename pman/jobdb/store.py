@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import functools
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,8 +18,9 @@ import msgspec
 
 from pman.errors import InvalidTransition, JobConflict, SnapshotError, UnknownJob
 from pman.job.observation import Observation
-from pman.job.record import HostFacts, Job
+from pman.job.record import Job
 from pman.job.state import check_transition
+from pman.jobdb.footprint import compact
 from pman.jobdb.index import NameIndex
 from pman.jobdb.journal import Commit, Journal
 from pman.jobdb.merge import merge
@@ -33,6 +33,9 @@ _log = logging.getLogger(__name__)
 REMOVE_TIMEOUT_S = 30.0
 
 OnJob = Callable[[Job], None]
+
+#: Takes the jobs that are gone, and finished ones that were put in their place.
+OnExchange = Callable[[Sequence[Job], Sequence[Job]], None]
 
 
 class _Pending:
@@ -61,9 +64,9 @@ class JobStore:
         self._pending: dict[str, _Pending] = {}
         self._pending_by_jid = NameIndex()
         self._unsettled: set[str] = set()
-        self._facts: dict[HostFacts, HostFacts] = {}
         self._change_callbacks: list[OnJob] = []
         self._settled_callbacks: list[OnJob] = []
+        self._exchange_callbacks: list[OnExchange] = []
         self._waiters: dict[str, list[OnJob]] = {}
         self._events: collections.deque[tuple[Job, Sequence[OnJob]]] = collections.deque()
         self._is_delivering = False
@@ -138,9 +141,10 @@ class JobStore:
             SnapshotError: They are gone from memory, but not from the disk yet.
         """
         with self._lock:
-            known = [name for name in names if name in self._jobs]
-            commit = self._drop(known)
+            gone = [job for name in names if (job := self._jobs.get(name)) is not None]
+            commit = self._drop(gone)
         self._deliver()
+        self._tell_exchange(gone)
         commit.wait(timeout_s)
 
     def clear(self, jobs: Iterable[Job] | None = None) -> list[Job]:
@@ -160,8 +164,9 @@ class JobStore:
                 for name in wanted
                 if (job := self._jobs.get(name)) is not None and job.state.is_final
             ]
-            commit = self._drop([job.name for job in gone])
+            commit = self._drop(gone)
         self._deliver()
+        self._tell_exchange(gone)
         commit.wait(REMOVE_TIMEOUT_S)
         return gone
 
@@ -188,6 +193,7 @@ class JobStore:
                 placed.append(self._put(msgspec.structs.replace(job, revision=revision)))
             names = [*gone, *(job.name for job in placed)]
             commit = self._journal.replace(names, placed)
+        self._tell_exchange(list(gone.values()), placed)
         commit.wait(REMOVE_TIMEOUT_S)
         return list(gone.values())
 
@@ -272,6 +278,13 @@ class JobStore:
         """
         self._settled_callbacks.append(callback)
 
+    def on_exchanged(self, callback: OnExchange) -> None:
+        """Have `callback` called when jobs are gone, and which finished ones came in their place.
+
+        Called outside the lock, by the thread that asked for it; it must return at once.
+        """
+        self._exchange_callbacks.append(callback)
+
     # --- with the lock held ---------------------------------------------------------------
 
     def _first_with(self, jid: str) -> Job | _Pending | None:
@@ -317,7 +330,7 @@ class JobStore:
 
     def _put(self, job: Job) -> Job:
         """Store a new job behind the others, or a changed one in its place."""
-        job = self._compact(job)
+        compact(job)
         if job.name not in self._jobs:
             if self._order is not None:
                 self._order.append(job.name)
@@ -330,23 +343,12 @@ class JobStore:
             self._unfinished[job.name] = None
         return job
 
-    def _compact(self, job: Job) -> Job:
-        """Return the job with values that many jobs share kept once."""
-        return msgspec.structs.replace(
-            job,
-            auid=sys.intern(job.auid),
-            backend=sys.intern(job.backend),
-            reason=sys.intern(job.reason),
-            facts=job.facts and self._facts.setdefault(job.facts, job.facts),
-        )
-
-    def _drop(self, names: Sequence[str]) -> Commit:
-        for name in names:
-            job = self._jobs[name]
+    def _drop(self, jobs: Sequence[Job]) -> Commit:
+        for job in jobs:
             self._take_out(job)
-            if waiters := self._waiters.pop(name, None):
+            if waiters := self._waiters.pop(job.name, None):
                 self._events.append((job, waiters))
-        return self._journal.delete(names)
+        return self._journal.delete([job.name for job in jobs])
 
     def _take_out(self, job: Job) -> None:
         del self._jobs[job.name]
@@ -386,6 +388,10 @@ class JobStore:
         with self._lock:
             self._unsettled.discard(job.name)
         self._tell_settled(job)
+
+    def _tell_exchange(self, gone: Sequence[Job], placed: Sequence[Job] = ()) -> None:
+        for callback in self._exchange_callbacks:
+            callback(gone, placed)
 
     def _tell_settled(self, job: Job) -> None:
         for callback in self._settled_callbacks:
