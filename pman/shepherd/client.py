@@ -189,6 +189,9 @@ class Link:
                 elif pidfd in due:
                     # What it had said before it ended has been taken: the socket is empty.
                     _log.warning("the shepherd (process %d) has ended", welcome.pid)
+                    # What it did not take must not reach the next one, which binds the same path
+                    # and is told anew: a `Start` that comes late would start a settled job again.
+                    self._socket.setsockopt(zmq.LINGER, 0)
                     return
             self._do_posts()
         finally:
