@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import resource
@@ -28,14 +29,16 @@ SUBMITTERS = 16
 
 
 class Burst:
-    """Threads that submit jobs until the daemon is gone, and note which were acknowledged.
+    """Threads that submit jobs until the daemon is gone or `stop`, and note what was answered.
 
     Each job appends a line to a file of its own: the lines say how often it ran.
     """
 
     def __init__(self, daemon: DaemonProcess, folder: Path, prefix: str) -> None:
         self.acknowledged: list[str] = []
+        self.refused: list[str] = []
         self.sent: list[str] = []
+        self._is_over = threading.Event()
         self._daemon = daemon
         self._folder = folder
         self._prefix = prefix
@@ -49,17 +52,23 @@ class Burst:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Wait for the last answers."""
+        self._is_over.set()
         for thread in self._threads:
             thread.join()
 
     def _submit(self, thread: int) -> None:
         with contextlib.suppress(OSError):  # the daemon is dead
-            for n in range(10_000):
+            for n in itertools.count():
+                if self._is_over.is_set():
+                    return
                 jid = f"{self._prefix}-{thread}-{n}"
                 self.sent.append(jid)
                 reply = self._daemon.run(f"echo ran >> {self._folder / jid}", jid, auid="burst")
-                assert reply.json()["status"] is True
-                self.acknowledged.append(jid)
+                (self.acknowledged if reply.json()["status"] else self.refused).append(jid)
 
     def times_run(self, jid: str) -> int:
         try:
@@ -108,6 +117,24 @@ def test_killed_daemon_has_kept_what_it_acknowledged(
     assert set(words.values()) == {"finishedSuccessfully"}
     assert {jid: burst.times_run(jid) for jid in words} == dict.fromkeys(words, 1)
     assert not any(burst.times_run(jid) for jid in set(burst.sent) - set(words))
+    assert not burst.refused
+
+
+def check_after_a_killed_shepherd(daemon: DaemonProcess, burst: Burst) -> None:
+    words = words_by_jid(daemon)
+    assert set(burst.acknowledged) <= set(words)
+    for jid in burst.sent:
+        if words.get(jid) == "finishedSuccessfully":
+            assert burst.times_run(jid) == 1, jid
+        else:  # refused, or how it ended can't be known
+            assert burst.times_run(jid) <= 1, jid
+    assert daemon.run("true", "next").json()["status"] is True
+    assert daemon.wait_finished("next") == ["finishedSuccessfully"]
+
+
+def kill_shepherds(daemon: DaemonProcess) -> None:
+    for pid in shepherds(daemon.db_path):
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_killed_shepherd_and_daemon_start_no_job_twice(
@@ -116,19 +143,19 @@ def test_killed_shepherd_and_daemon_start_no_job_twice(
     daemon = new_daemon()
     with Burst(daemon, tmp_path, "s") as burst:
         wait_until(lambda: len(burst.acknowledged) > 50, "jobs are acknowledged")
-        for pid in shepherds(daemon.db_path):
-            os.kill(pid, signal.SIGKILL)
+        kill_shepherds(daemon)
         daemon.kill()
     daemon.start()
-    words = words_by_jid(daemon)
-    assert set(burst.acknowledged) <= set(words)
-    for jid, word in words.items():
-        if word == "finishedSuccessfully":
-            assert burst.times_run(jid) == 1, jid
-        else:  # how it ended can't be known
-            assert burst.times_run(jid) <= 1, jid
-    assert daemon.run("true", "next").json()["status"] is True
-    assert daemon.wait_finished("next") == ["finishedSuccessfully"]
+    check_after_a_killed_shepherd(daemon, burst)
+
+
+def test_killed_shepherd_starts_no_job_twice(daemon: DaemonProcess, tmp_path: Path) -> None:
+    with Burst(daemon, tmp_path, "s") as burst:
+        for kills in range(1, 4):
+            wait_until(lambda n=kills: len(burst.acknowledged) > 50 * n, "jobs are acknowledged")
+            kill_shepherds(daemon)
+        wait_until(lambda: len(burst.acknowledged) > 250, "jobs are acknowledged again")
+    check_after_a_killed_shepherd(daemon, burst)
 
 
 def test_empty_log_of_a_killed_shepherd_holds_nobody_up(daemon: DaemonProcess, gate: Gate) -> None:
@@ -154,7 +181,7 @@ def test_killed_shepherd_is_replaced(daemon: DaemonProcess) -> None:
     daemon.run("true", "first")
     daemon.wait_finished("first")
     (pid,) = shepherds(daemon.db_path)
-    os.kill(pid, signal.SIGKILL)
+    kill_shepherds(daemon)
 
     def run_again() -> bool:
         return bool(daemon.run("true", "second").json()["status"])
