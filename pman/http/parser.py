@@ -38,6 +38,7 @@ Event = Request | Rejection | Continue100
 
 #: Headers that the parser itself looks at.
 _FRAMING: Final = frozenset({"expect", "content-length", "transfer-encoding"})
+_FRAMING_LENGTHS: Final = frozenset(map(len, _FRAMING))
 
 
 class _Stop(Exception):
@@ -52,6 +53,7 @@ class RequestParser:
         "_closed",
         "_error",
         "_events",
+        "_fed_bytes",
         "_framing",
         "_headers",
         "_http",
@@ -64,7 +66,6 @@ class RequestParser:
         "_pieces",
         "_progress",
         "_quiet_bytes",
-        "_size",
         "_start",
         "_unknown_method",
         "_url",
@@ -84,7 +85,7 @@ class RequestParser:
         self._unknown_method = False
         self._progress = False  # this feed brought content
         self._quiet_bytes = 0  # fed without bringing content: head, chunk extensions, trailers
-        self._size = 0
+        self._fed_bytes = 0  # by this feed
         self._start = b""
         self._url = b""
         self._version = "1.1"
@@ -120,6 +121,7 @@ class RequestParser:
             return events
         self._events = events
         self._progress = False
+        self._fed_bytes = len(raw)
         if not self._open:
             if raw[0] in b"\r\n":  # RFC 9112, section 2.2: empty lines before a request
                 raw = raw.lstrip(b"\r\n")
@@ -153,8 +155,6 @@ class RequestParser:
         self._open = self._in_head = True
         self._url = self._body = b""
         self._headers = []
-        self._framing = {}
-        self._size = 0
         self._quiet_bytes = 0
 
     def on_url(self, piece: bytes) -> None:
@@ -163,24 +163,26 @@ class RequestParser:
 
     def on_header(self, raw_name: bytes, raw_value: bytes) -> None:
         """Add a header; trailers, which come after the head, are dropped."""
-        if not self._in_head:
-            return
-        name = raw_name.decode("latin-1")
-        value = raw_value.decode("latin-1").rstrip(" \t")
-        self._headers.append((name, value))
-        self._size += len(raw_name) + len(raw_value) + 4
-        lower = name.lower()
-        if lower in _FRAMING:
-            known = self._framing.get(lower)
-            self._framing[lower] = value if known is None else f"{known}, {value}"
+        if self._in_head:
+            self._headers.append((raw_name.decode("latin-1"), raw_value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
         """Check the head as far as llhttp does not."""
         self._in_head = self._line_open = False
+        framing: dict[str, str] = {}
+        headers = self._headers
+        for index, (name, value) in enumerate(headers):
+            if value and value[-1] in " \t":  # RFC 9110, section 5.5: not part of the value
+                value = value.rstrip(" \t")
+                headers[index] = name, value
+            if len(name) in _FRAMING_LENGTHS and (lower := name.lower()) in _FRAMING:
+                known = framing.get(lower)
+                framing[lower] = value if known is None else f"{known}, {value}"
+        self._framing = framing
+        if self._quiet_bytes + self._fed_bytes > self._max_head_bytes:
+            self._check_head_size()
         self._quiet_bytes = 0
         self._version = version = self._http.get_http_version()
-        if self._size + len(self._url) > self._max_head_bytes:
-            self._stop(self._head_too_large())
         if version != "1.1" and version != "1.0":
             self._stop(_wrong_version(version))
         if self._http.should_upgrade():
@@ -243,6 +245,12 @@ class RequestParser:
         self._line_open = False
         if (raw[end - 1 : end] if end else self._last) != b"\r":
             self._http.set_dangerous_leniencies(lenient_optional_lf_after_cr=True)
+
+    def _check_head_size(self) -> None:
+        """Count exactly what the size of the pieces leaves open."""
+        size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers)
+        if size > self._max_head_bytes:
+            self._stop(self._head_too_large())
 
     def _check_framing(self) -> None:
         framing = self._framing

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import collections
+import functools
 import logging
 import math
 from collections.abc import Callable
@@ -103,6 +104,8 @@ class ClientSide(abc.ABC, Generic[C]):
             enqueue: Told of a client that may have something waiting.
         """
         self.socket = socket
+        # What `socket.send` comes to; its checks of arguments cost as much as the rest.
+        self._send_frame = functools.partial(zmq.backend.Socket.send, socket)
         self.settings = settings
         self.handler = handler
         self.clients: dict[bytes, C] = {}
@@ -213,7 +216,7 @@ class ClientSide(abc.ABC, Generic[C]):
 
     def _transmit(self, client: C, piece: tuple[bytes | memoryview, ...]) -> bool:
         """Give one message to libzmq; False when it does not take it, or the client is gone."""
-        send = self.socket.send
+        send = self._send_frame
         try:
             send(client.identity, MORE)
         except zmq.Again:
