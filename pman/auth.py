@@ -45,10 +45,11 @@ _SECTION_LINE = re.compile(rf"^\s*\[\s*{SECTION}\s*\]", re.MULTILINE)
 Identity = tuple[int, int, int, int]
 
 
-def redact(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return headers as they may be shown: secrets are `***`, the rest is as it was."""
+def header_lines(headers: Iterable[tuple[str, str]]) -> list[str]:
+    """Return headers as they may be shown, a line each: secrets are `***`, the rest as it was."""
     return [
-        (name, log.MASK if name.lower() in SECRET_HEADERS else value) for name, value in headers
+        f"{name}: {log.MASK if name.lower() in SECRET_HEADERS else value}\r"
+        for name, value in headers
     ]
 
 

@@ -100,7 +100,7 @@ class Dispatcher:
             is_http=version.startswith("HTTP/"),
         )
         document = Envelope(request).build(False, error)
-        return self._response(error.hint, document, request, error)
+        return self._response(error.hint, document, request)
 
     def execute(self, document: Any) -> None:
         """Carry out one directive, for which there is nobody to answer.
@@ -248,11 +248,14 @@ class Dispatcher:
         return self._response(outcome.code, envelope.build(outcome.status), request)
 
     def _refuse(self, error: PmanError, request: Request, envelope: Envelope) -> Response:
-        return self._response(error.hint, envelope.build(False, error), request, error)
+        return self._response(error.hint, envelope.build(False, error), request)
 
-    def _response(
-        self, code: int, document: Any, request: Request, error: PmanError | None = None
-    ) -> Response:
+    def _response(self, code: int, document: Any, request: Request) -> Response:
+        return Response(code, dumps(document), self._content_type, self._headers(code, request))
+
+    def _headers(self, code: int, request: Request) -> tuple[tuple[str, str], ...]:
+        if code == 200 and request.method == "POST" and not self._cors_origins:
+            return ()
         headers: list[tuple[str, str]] = []
         if code == 401:
             headers.append(("WWW-Authenticate", "Bearer"))
@@ -260,7 +263,7 @@ class Dispatcher:
             headers.append(ALLOW)
         if self._cors_origins:
             headers += self._cors(request)
-        return Response(code, dumps(document), self._content_type, tuple(headers))
+        return tuple(headers)
 
     def _allowed_origin(self, request: Request) -> str | None:
         for origin in request.header_values("origin"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pman.auth import redact
+from pman.auth import header_lines
 from pman.errors import PmanError
 from pman.http.message import Request
 
@@ -75,8 +75,7 @@ class Envelope:
         lines: list[str] = text.split("\n")
         if not request.is_http:
             return lines
-        head = [f"{name}: {value}\r" for name, value in redact(request.headers)]
-        return [first_line, *head, "\r", *lines]
+        return [first_line, *header_lines(request.headers), "\r", *lines]
 
 
 def describe(error: PmanError) -> dict[str, str]:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Any, Protocol
 
+import msgspec
+
 from pman.backends.base import Backend
 from pman.config import Settings
 from pman.errors import RequestError, shown
@@ -20,8 +22,7 @@ SNAPSHOT_TIMEOUT_S = 60.0
 NOTHING: Any = object()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What an action came to.
 
     Attributes:
@@ -39,8 +40,7 @@ class Outcome:
 Answer = Callable[[Callable[[], Outcome]], None]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Later:
+class Later(msgspec.Struct, frozen=True):
     """An outcome that does not exist yet; no listener is held while it is waited for.
 
     Attributes:
@@ -51,8 +51,7 @@ class Later:
     subscribe: Callable[[Answer], None]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ActionRequest:
+class ActionRequest(msgspec.Struct, frozen=True):
     """One authorised request for one action.
 
     Attributes:

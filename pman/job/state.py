@@ -18,13 +18,14 @@ class JobState(enum.Enum):
     CANCELED = "CANCELED"  #: ended because somebody asked for it
     LOST = "LOST"  #: gone, and how it ended can't be known
 
-    @property
-    def is_final(self) -> bool:
-        """True for the states that a job never leaves."""
-        return self in FINAL_STATES
+    #: True for the states that a job never leaves. An attribute, because each `status` reads it.
+    is_final: bool
+
+    def __init__(self, spelling: str) -> None:
+        self.is_final = spelling in ("COMPLETED", "FAILED", "CANCELED", "LOST")
 
 
-FINAL_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELED, JobState.LOST})
+FINAL_STATES = frozenset(state for state in JobState if state.is_final)
 
 #: state -> states that may follow; steps may be skipped, nothing goes back, a final state is final.
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {

@@ -38,8 +38,11 @@ def progress(job: Job) -> Progress:
     """Return how many sub-jobs started and ended; parts that never ran do not count."""
     is_over = job.state.is_final
     if job.backend == HOST:
-        started = sum(map(_has_started, job.parts))
-        ended = sum(map(_has_ended, job.parts))
+        started = ended = 0
+        for part in job.parts:
+            if _has_started(part):
+                started += 1
+                ended += _has_ended(part)
     else:
         started = int(_container_started(job))
         ended = 0

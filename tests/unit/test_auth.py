@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pman.auth import MAX_FILE_BYTES, STAT_PERIOD_S, TokenAuth, redact
+from pman.auth import MAX_FILE_BYTES, STAT_PERIOD_S, TokenAuth, header_lines
 from pman.errors import NotAuthorized, StartError
 from pman.http.message import Request
 
@@ -128,7 +128,7 @@ def test_tokens_beyond_ascii_are_compared_as_bytes(tokens: TokenFile) -> None:
     assert is_let_in(auth, bearing(as_received))
 
 
-def test_redact_masks_secrets_and_keeps_the_rest() -> None:
+def test_header_lines_mask_secrets_and_keep_the_rest() -> None:
     headers = [
         ("Host", "h"),
         ("AUTHORIZATION", "bearer a"),
@@ -137,15 +137,15 @@ def test_redact_masks_secrets_and_keeps_the_rest() -> None:
         ("X-Authorization", "kept"),
         ("Host", "h"),
     ]
-    assert redact(headers) == [
-        ("Host", "h"),
-        ("AUTHORIZATION", "***"),
-        ("cookie", "***"),
-        ("Proxy-Authorization", "***"),
-        ("X-Authorization", "kept"),
-        ("Host", "h"),
+    assert header_lines(headers) == [
+        "Host: h\r",
+        "AUTHORIZATION: ***\r",
+        "cookie: ***\r",
+        "Proxy-Authorization: ***\r",
+        "X-Authorization: kept\r",
+        "Host: h\r",
     ]
-    assert redact([]) == []
+    assert header_lines([]) == []
 
 
 # --- the file -------------------------------------------------------------------------------
