@@ -18,8 +18,6 @@ from daemon_factory import NewDaemon
 from daemon_process import DEADLINE_S, DaemonProcess, wait_until
 from probes import output_of
 
-pytestmark = pytest.mark.slow
-
 TOKEN = "password"
 
 #: Asks one thing; returns the JSON of the reply.
@@ -89,6 +87,7 @@ def ask_curl(daemon: DaemonProcess, action: str, meta: dict[str, Any]) -> dict[s
     return reply
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "ask", [ask_pfurl, ask_httpie, ask_httpie_as_in_the_readme_of_2_2, ask_curl]
 )
@@ -157,6 +156,7 @@ def test_pfurl_prints_what_was_recorded(empty_daemon: DaemonProcess, name: str) 
     assert printed == json.dumps(json.loads(printed), indent=4, sort_keys=True) + "\n"
 
 
+@pytest.mark.slow
 def test_pfurl_sends_its_token(new_daemon: NewDaemon, tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     path.write_text(f"{TOKEN}\n")

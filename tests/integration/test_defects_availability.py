@@ -26,8 +26,6 @@ from probes import (
 
 import pman
 
-pytestmark = pytest.mark.slow
-
 HELLO = '{"payload":{"action":"hello","meta":{"askAbout":"timestamp"}}}'
 
 TLS_CLIENT_HELLO = b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03" + b"\0" * 21
@@ -89,6 +87,7 @@ def test_defect_04_get_of_an_unknown_job(one_listener: DaemonProcess, path: str)
     assert one_listener.is_alive()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_token_needed", [False, True])
 def test_defect_05_bytes_that_are_no_request(
     new_daemon: NewDaemon, tmp_path: Path, is_token_needed: bool
@@ -158,6 +157,7 @@ def test_defect_10_pipelining_chunks_and_continue(one_listener: DaemonProcess) -
         assert connection.read_reply().json()["status"] is True
 
 
+@pytest.mark.slow
 def test_defect_10_connections_end(new_daemon: NewDaemon) -> None:
     daemon = new_daemon("--headerTimeout", "0.5", "--idleTimeout", "0.5")
     daemon.run("true", "first")  # by its end all that the daemon opens for itself is open
@@ -177,6 +177,7 @@ def test_defect_10_connections_end(new_daemon: NewDaemon) -> None:
     assert daemon.is_alive()
 
 
+@pytest.mark.slow
 def test_defect_15_waiting_for_a_job_holds_no_listener(new_daemon: NewDaemon, gate: Gate) -> None:
     daemon = new_daemon("--listeners", "1")
     with ThreadPoolExecutor(1) as threads:
@@ -188,6 +189,7 @@ def test_defect_15_waiting_for_a_job_holds_no_listener(new_daemon: NewDaemon, ga
         assert waiting.result(DEADLINE_S).json()["status"] is True
 
 
+@pytest.mark.slow
 def test_defect_16_port_in_use_ends_the_second_daemon(
     daemon: DaemonProcess, tmp_path: Path
 ) -> None:
@@ -199,6 +201,7 @@ def test_defect_16_port_in_use_ends_the_second_daemon(
     assert daemon.is_alive()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "shown", "code"),
     [
@@ -217,6 +220,7 @@ def test_defect_16_bad_address_ends_the_daemon(
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", ['{"payload":{}}', '{"action":"nosuch","meta":{}}', "[]", "{"])
 def test_defect_17_bad_directive_is_set_aside(
     shared_daemon: DaemonProcess, tmp_path: Path, bad: str
@@ -232,6 +236,7 @@ def test_defect_17_bad_directive_is_set_aside(
         rejected.unlink()
 
 
+@pytest.mark.slow
 def test_defect_18_jobs_that_arrive_during_a_save(new_daemon: NewDaemon) -> None:
     daemon = new_daemon("--DBsavePeriod", "1")
     with ThreadPoolExecutor(4) as threads:
@@ -248,6 +253,7 @@ def test_defect_18_jobs_that_arrive_during_a_save(new_daemon: NewDaemon) -> None
     assert "Traceback" not in daemon.log_text()
 
 
+@pytest.mark.slow
 def test_defect_19_quit_while_a_job_runs(daemon: DaemonProcess, gate: Gate, tmp_path: Path) -> None:
     mark = tmp_path / "ended"
     daemon.run(f"{gate.passage} && touch {mark}", "q")
@@ -277,6 +283,7 @@ def test_defect_20_version_without_network_and_home(new_daemon: NewDaemon) -> No
         assert pman.__version__ in ended.stdout
 
 
+@pytest.mark.slow
 def test_defect_20_daemon_without_network(new_daemon: NewDaemon) -> None:
     daemon = new_daemon(is_started=False)
     daemon.command = in_empty_network(*daemon.command)
@@ -284,6 +291,7 @@ def test_defect_20_daemon_without_network(new_daemon: NewDaemon) -> None:
     assert daemon.stop() == 0
 
 
+@pytest.mark.slow
 def test_defect_21_idle_daemon_burns_no_cpu(new_daemon: NewDaemon) -> None:
     daemon = new_daemon("--listenerSleep", "0", "--DBsavePeriod", "0")
     assert daemon.is_alive()
@@ -297,6 +305,7 @@ def test_defect_21_idle_daemon_burns_no_cpu(new_daemon: NewDaemon) -> None:
     wait_until(mark.exists, "directives are read")
 
 
+@pytest.mark.slow
 def test_defect_22_large_output_stays_out_of_memory(daemon: DaemonProcess) -> None:
     daemon.run("head -c 30000000 /dev/zero | tr '\\0' a", "big")
     assert daemon.wait_finished("big") == ["finishedSuccessfully"]

@@ -22,8 +22,6 @@ from gate import Gate
 from leftovers import end_shepherds, shepherds
 from probes import assert_refused, job_names, output_of, run_pman
 
-pytestmark = pytest.mark.slow
-
 
 def run_many(daemon: DaemonProcess, count: int, prefix: str = "m") -> list[str]:
     """Run `count` short jobs to their end; return the names of all jobs."""
@@ -52,6 +50,7 @@ def filled(daemon: DaemonProcess) -> DaemonProcess:
     return daemon
 
 
+@pytest.mark.slow
 def test_defect_55_kill_during_saves_loses_nothing(new_daemon: NewDaemon, tmp_path: Path) -> None:
     chance = random.Random(55)
     daemon = new_daemon("--DBsavePeriod", "1")
@@ -86,6 +85,7 @@ def save_until_killed(daemon: DaemonProcess, dbpath: str | None) -> None:
         return  # the daemon is dead
 
 
+@pytest.mark.slow
 def test_defect_56_damaged_database_is_rebuilt(filled: DaemonProcess) -> None:
     names = [path.stem for path in snapshot_files(filled)]
     assert len(names) == 5
@@ -110,6 +110,7 @@ def test_defect_56_missing_database_is_rebuilt(filled: DaemonProcess) -> None:
     assert job_names(filled) == names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["", '{"half": '])
 def test_defect_56_truncated_file_in_the_snapshot(filled: DaemonProcess, damage: str) -> None:
     files = snapshot_files(filled)
@@ -145,6 +146,7 @@ def test_defect_57_pickle_is_refused(shared_daemon: DaemonProcess, tmp_path: Pat
     assert shared_daemon.post("DBctl", do="save").status == 200
 
 
+@pytest.mark.slow
 def test_defect_58_put_save_of_a_part_changes_nothing(
     daemon: DaemonProcess, tmp_path: Path
 ) -> None:
@@ -163,6 +165,7 @@ def test_defect_58_put_save_of_a_part_changes_nothing(
     assert job_names(daemon) == names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["SIGTERM", "SIGINT", "SIGKILL", "quit"])
 def test_defect_59_acknowledged_jobs_survive_every_end(daemon: DaemonProcess, end: str) -> None:
     assert daemon.run("echo kept", "z").json()["status"] is True
@@ -178,6 +181,7 @@ def test_defect_59_acknowledged_jobs_survive_every_end(daemon: DaemonProcess, en
     assert len(job_names(daemon)) == 1
 
 
+@pytest.mark.slow
 def test_defect_60_clear_keeps_running_jobs_only(daemon: DaemonProcess, gate: Gate) -> None:
     run_many(daemon, 3)
     daemon.run(gate.passage, "c")
@@ -194,6 +198,7 @@ def test_defect_60_clear_keeps_running_jobs_only(daemon: DaemonProcess, gate: Ga
     assert job_names(daemon) == [running]
 
 
+@pytest.mark.slow
 def test_defect_61_job_that_ran_during_a_restart_has_its_true_end(
     daemon: DaemonProcess, gate: Gate
 ) -> None:
@@ -215,6 +220,7 @@ def test_defect_61_job_that_ran_during_a_restart_has_its_true_end(
         assert output_of(daemon, jid) == f"{jid}\n"
 
 
+@pytest.mark.slow
 def test_defect_61_job_that_died_with_everything_is_not_started_for_ever(
     daemon: DaemonProcess, gate: Gate
 ) -> None:
@@ -261,6 +267,7 @@ def constant_saves(daemon: DaemonProcess, tmp_path: Path) -> Iterator[None]:
             each.result(DEADLINE_S)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("constant_saves")
 def test_defect_63_saves_change_no_working_directory(daemon: DaemonProcess) -> None:
     for n in range(20):
@@ -271,6 +278,7 @@ def test_defect_63_saves_change_no_working_directory(daemon: DaemonProcess) -> N
     assert Path(f"/proc/{daemon.pid}/cwd").readlink() == daemon.folder
 
 
+@pytest.mark.slow
 def test_defect_64_order_of_jobs_stays(daemon: DaemonProcess) -> None:
     for n in (3, 1, 2, 0):
         daemon.run("true", f"o{n}")
@@ -293,6 +301,7 @@ def test_defect_64_order_of_jobs_stays(daemon: DaemonProcess) -> None:
     assert jids() == ["o3", "o1", "o2", "o0"]
 
 
+@pytest.mark.slow
 def test_defect_65_saves_at_the_same_time(new_daemon: NewDaemon, tmp_path: Path) -> None:
     daemon = new_daemon("--DBsavePeriod", "1", "--listeners", "8")
     names = run_many(daemon, 10)

@@ -13,8 +13,6 @@ from gate import Gate
 from leftovers import is_running
 from probes import assert_refused, job_names, output_of
 
-pytestmark = pytest.mark.slow
-
 
 def codes(daemon: DaemonProcess, jid: str) -> list[int]:
     """Return the exit codes of the parts of the only job with that jid."""
@@ -68,6 +66,7 @@ def test_defect_35_every_part_counts(
     assert codes(shared_daemon, jid) == returned
 
 
+@pytest.mark.slow
 def test_defect_36_host_job_in_swarm_mode_has_words(new_daemon: NewDaemon, gate: Gate) -> None:
     daemon = new_daemon(container_env="swarm")
     daemon.run(gate.passage, "h")
@@ -189,6 +188,7 @@ def test_defect_53_honest_codes(daemon: DaemonProcess) -> None:
     assert job_names(daemon) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trap", ["", "trap '' TERM && "])
 def test_defect_54_delete_ends_the_whole_group(
     new_daemon: NewDaemon, tmp_path: Path, trap: str

@@ -11,8 +11,6 @@ from daemon_factory import NewDaemon
 from daemon_process import DaemonProcess, wait_until
 from probes import assert_refused, drop_directive, job_names
 
-pytestmark = pytest.mark.slow
-
 TOKEN = "T0ken-that-must-not-leak"
 
 
@@ -149,6 +147,7 @@ def test_defect_29_secrets_are_neither_echoed_nor_logged(guarded: DaemonProcess)
         assert secret not in everything
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["others may write it", "it is a link", "it is somebody else's"])
 def test_defect_29_directive_of_others_is_not_carried_out(
     new_daemon: NewDaemon, tmp_path: Path, fault: str
@@ -191,6 +190,7 @@ def test_defect_30_default_is_loopback(new_daemon: NewDaemon) -> None:
     assert "WARNING" not in daemon.log_text()
 
 
+@pytest.mark.slow
 def test_defect_30_warns_without_token_beyond_loopback(
     new_daemon: NewDaemon, tmp_path: Path
 ) -> None:

@@ -151,11 +151,15 @@ def test_killed_shepherd_and_daemon_start_no_job_twice(
 
 def test_killed_shepherd_starts_no_job_twice(daemon: DaemonProcess, tmp_path: Path) -> None:
     with Burst(daemon, tmp_path, "s") as burst:
-        for kills in range(1, 4):
+        for kills in range(1, 6):
             wait_until(lambda n=kills: len(burst.acknowledged) > 50 * n, "jobs are acknowledged")
             kill_shepherds(daemon)
-        wait_until(lambda: len(burst.acknowledged) > 250, "jobs are acknowledged again")
+        wait_until(lambda: len(burst.acknowledged) > 350, "jobs are acknowledged again")
     check_after_a_killed_shepherd(daemon, burst)
+    # By the end of the last shepherd, what was still on its way has arrived.
+    assert daemon.stop() == 0
+    wait_until(lambda: not shepherds(daemon.db_path), "the shepherd has ended")
+    assert {jid for jid in burst.sent if burst.times_run(jid) > 1} == set()
 
 
 def test_empty_log_of_a_killed_shepherd_holds_nobody_up(daemon: DaemonProcess, gate: Gate) -> None:

@@ -14,8 +14,6 @@ from daemon_factory import NewDaemon
 from daemon_process import DEADLINE_S, DaemonProcess, Reply, wait_until
 from probes import assert_refused, job_names, open_descriptors, output_of
 
-pytestmark = pytest.mark.slow
-
 DEADLINE_MS = int(DEADLINE_S * 1000)
 
 # --- requests that 2.2 did not answer ---------------------------------------------------------
@@ -88,7 +86,13 @@ def as_sent(exchange: dict[str, Any], job: str = "", folder: Path = Path("/tmp")
     return golden.request_bytes(exchange, body and body.replace('"/tmp/', f'"{folder}/'))
 
 
-@pytest.mark.parametrize("name", golden.names("crash"))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if REFUSALS.get(name, (0,))[0] == 408 else name
+        for name in golden.names("crash")
+    ],
+)
 def test_what_broke_2_2_is_answered(survivor: DaemonProcess, tmp_path: Path, name: str) -> None:
     (job,) = job_names(survivor)
     (tmp_path / "pman-x").mkdir()
@@ -183,6 +187,7 @@ def test_request_without_version_is_refused(survivor: DaemonProcess) -> None:
     assert survivor.is_alive()
 
 
+@pytest.mark.slow
 def test_half_closed_request_is_carried_out(new_daemon: NewDaemon, tmp_path: Path) -> None:
     """A client that half-closes gets no reply, and what it asked for is done.
 
@@ -264,6 +269,7 @@ def test_token(guarded: DaemonProcess, name: str) -> None:
     assert guarded.post("hello", headers, askAbout="timestamp").json()["status"] is True
 
 
+@pytest.mark.slow
 def test_token_of_a_plain_file(new_daemon: NewDaemon, tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("plainsecret\n")
