@@ -19,6 +19,12 @@ from typing import Any
 START_TIMEOUT_S = 30.0
 
 
+def memory_mib(pid: int) -> float:
+    """Return the resident memory of a process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
+
+
 class Daemon:
     """A running pman.
 
@@ -46,8 +52,19 @@ class Daemon:
 
     def memory_mib(self) -> float:
         """Return its resident memory."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
+        return memory_mib(self.pid)
+
+    def shepherd_pid(self) -> int:
+        """Return the process that starts its host jobs; it must have been greeted."""
+        state_path = os.fsencode(self.db_path / "backends" / "host")
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = path.read_bytes().rstrip(b"\0").split(b"\0")
+            except OSError:
+                continue  # it has ended meanwhile
+            if b"pman.shepherd" in words and words[-1] == state_path:
+                return int(path.parent.name)
+        raise SystemExit("there is no shepherd")
 
     def cpu_s(self) -> float:
         """Return the processor time it has used."""

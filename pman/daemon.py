@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import threading
@@ -104,6 +105,7 @@ class Daemon:
             store = JobStore(writer)
             store.load(job_db.jobs)
             job_db.jobs.clear()
+            gc.freeze()  # what a start has made stays; the collector need not look at it again
             saver = Saver(settings, store, output)
             self._backends = self._make_backends(job_db.instance, output)
             keeper = Keeper(settings, store, self._backends, output)
