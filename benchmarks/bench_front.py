@@ -58,7 +58,7 @@ def constant(body: bytes) -> bytes:
 WORK: dict[str, Callable[[bytes], bytes]] = {"envelope": envelope, "none": constant}
 
 
-def serve_pman(work: Callable[[bytes], bytes], listeners: int) -> None:
+def serve_pman(work: Callable[[bytes], bytes], listeners: int, *, by_front: bool) -> None:
     """Serve with front and listeners; print the port; end with standard input."""
     import zmq
 
@@ -72,8 +72,8 @@ def serve_pman(work: Callable[[bytes], bytes], listeners: int) -> None:
         def handle(self, request: Request) -> Response:
             return Response(status=200, body=work(request.body))
 
-        def is_quick(self, request: Request) -> bool:
-            return True
+        def handle_quick(self, request: Request) -> Response | None:
+            return self.handle(request) if by_front else None
 
         def reject(self, error: PmanError, raw: bytes) -> Response:
             return Response(status=error.hint, body=b"{}")
@@ -136,7 +136,7 @@ def serve_asgi(work: Callable[[bytes], bytes]) -> None:
 def measure(side: str, args: argparse.Namespace) -> dict[str, float]:
     """Start one side, load it, stop it."""
     command = [sys.executable, __file__, "--serve", side, "--work", args.work]
-    command += ["--listeners", str(args.listeners)]
+    command += ["--listeners", str(args.listeners), "--by", args.by]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
@@ -156,13 +156,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--serve", choices=["pman", "asgi"], help=argparse.SUPPRESS)
     parser.add_argument("--work", choices=sorted(WORK), default="envelope")
+    parser.add_argument("--by", choices=["front", "listeners"], default="front")
     parser.add_argument("--listeners", type=int, default=4)
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     if args.serve == "pman":
-        serve_pman(WORK[args.work], args.listeners)
+        serve_pman(WORK[args.work], args.listeners, by_front=args.by == "front")
     elif args.serve == "asgi":
         serve_asgi(WORK[args.work])
     else:

@@ -93,6 +93,11 @@ class TokenAuth:
         if not any(matches):
             raise NotAuthorized("the token is not one that this pman knows", field="Authorization")
 
+    @property
+    def is_due(self) -> bool:
+        """True when the next `check` looks at the file."""
+        return self._clock() >= self._next_look
+
     # --- the file -------------------------------------------------------------------------
 
     def _maybe_reload(self) -> None:

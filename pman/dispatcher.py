@@ -10,7 +10,14 @@ import msgspec
 
 from pman.actions import ACTIONS, Action
 from pman.actions._put import put_run
-from pman.actions.base import NOTHING, ActionContext, ActionRequest, Later, Outcome
+from pman.actions.base import (
+    NOTHING,
+    ActionContext,
+    ActionRequest,
+    Later,
+    Outcome,
+    QuickMeta,
+)
 from pman.actions.get import look_up
 from pman.auth import TokenAuth
 from pman.envelope import ABSENT, Envelope
@@ -35,13 +42,9 @@ PREFIX_COMPONENTS = 2
 ALLOW = ("Allow", ", ".join(METHODS))
 
 
-class _PeekMeta(msgspec.Struct):
-    key: str = ""
-
-
 class _PeekPayload(msgspec.Struct):
     action: str
-    meta: _PeekMeta
+    meta: QuickMeta
 
 
 class _Peek(msgspec.Struct):
@@ -61,22 +64,27 @@ class Dispatcher:
         self._content_type = CONTENT_TYPE_HTTP if settings.http else CONTENT_TYPE_JSON
         self._cors_origins = frozenset(settings.cors_origins)
         self._quick = {
-            name: action.quick_keys
+            name: action.is_quick
             for name in ACTIONS
-            if (action := ACTIONS.get(name)) is not None and action.quick_keys
+            if (action := ACTIONS.get(name)) is not None and action.is_quick is not None
         }
 
     # --- what the front and the listeners ask ---------------------------------------------
 
-    def is_quick(self, request: Request) -> bool:
-        """Return whether a request touches nothing but memory, and little of it."""
-        if request.method != "POST":
-            return False
+    def handle_quick(self, request: Request) -> Response | None:
+        """Carry out a request that touches nothing but memory, and little of it; else None."""
+        if request.method != "POST" or (self._auth is not None and self._auth.is_due):
+            return None
         try:
             payload = _peek(request.body).payload
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            return False  # whatever it is, `handle` says so to the client
-        return payload.meta.key in self._quick.get(payload.action, ())
+            return None  # whatever it is, `handle` says so to the client
+        is_quick = self._quick.get(payload.action)
+        if is_quick is None or not is_quick(payload.meta, self._context):
+            return None
+        response = self.handle(request)
+        assert isinstance(response, Response), "a quick action does not wait"
+        return response
 
     def handle(self, request: Request) -> Response | Deferred:
         """Carry out one request."""

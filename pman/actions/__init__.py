@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
-from pman.actions.base import Perform
+from pman.actions.base import IsQuick, Perform
 from pman.registry import Registry
 
 
@@ -15,22 +15,22 @@ class Action:
 
     Attributes:
         perform: Carries it out.
-        quick_keys: Values of `meta.key` with which it touches nothing but memory and looks up by an
-            index; "" stands for a request without `key`. Such requests may share a listener's turn.
+        is_quick: Tells whether a request will touch nothing but memory, and little of it: the front
+            carries it out itself. None: never.
     """
 
     perform: Perform
-    quick_keys: Collection[str]
+    is_quick: IsQuick | None
 
 
 ACTIONS: Registry[Action] = Registry("action")
 
 
-def action(name: str, *, quick_keys: Collection[str] = ()) -> Callable[[Perform], Perform]:
+def action(name: str, *, is_quick: IsQuick | None = None) -> Callable[[Perform], Perform]:
     """Return a decorator that registers a function as the action `name`."""
 
     def keep(perform: Perform) -> Perform:
-        ACTIONS.add(name, Action(perform, frozenset(quick_keys)), perform.__module__)
+        ACTIONS.add(name, Action(perform, is_quick), perform.__module__)
         return perform
 
     return keep

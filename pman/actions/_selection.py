@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pman.actions.base import ActionContext, ActionRequest
+from pman.actions.base import ActionContext, ActionRequest, QuickMeta
 from pman.backends import base
 from pman.job.record import Job
 from pman.jobdb import view
+
+#: Jobs of one jid that `status` shows without being a burden to others.
+FEW_JOBS = 16
 
 
 def select(request: ActionRequest, context: ActionContext, action: str) -> list[Job]:
@@ -19,6 +22,14 @@ def select(request: ActionRequest, context: ActionContext, action: str) -> list[
     """
     key = request.text("key", action)
     return context.store.find(key, request.need("value", action))
+
+
+def is_one_look(meta: QuickMeta, context: ActionContext) -> bool:
+    """Return whether `select` is one look into an index, and finds few host jobs or none."""
+    if meta.key != "jid" or not isinstance(meta.value, str):
+        return False
+    jobs = context.store.few_with_jid(meta.value, FEW_JOBS)
+    return jobs is not None and all(job.container is None for job in jobs)
 
 
 def discard(job: Job, context: ActionContext) -> None:

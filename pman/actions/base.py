@@ -123,5 +123,21 @@ class ActionContext:
     errands: Executor
 
 
+class QuickMeta(msgspec.Struct, frozen=True):
+    """The part of a `meta` by which quick requests are known.
+
+    Attributes:
+        key, value: As sent.
+        topic: `askAbout`, as sent.
+    """
+
+    key: Any = None
+    value: Any = None
+    topic: Any = msgspec.field(default=None, name="askAbout")
+
+
+#: Tells whether a request will touch nothing but memory, and little of it.
+IsQuick = Callable[[QuickMeta, ActionContext], bool]
+
 #: Carries out one action. Its docstring says what it needs in `meta` and what it answers.
 Perform = Callable[[ActionRequest, ActionContext], Outcome | Later]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pman.actions import action
-from pman.actions._selection import progress, select
+from pman.actions._selection import is_one_look, progress, select
 from pman.actions.base import ActionContext, ActionRequest, Outcome
 
 
-@action("done", quick_keys=("jid",))
+@action("done", is_quick=is_one_look)
 def done(request: ActionRequest, context: ActionContext) -> Outcome:
     """Answer `{"key", "value"}` with start triggers and return codes; true if a job matches.
 

@@ -15,7 +15,7 @@ from pman.job.record import local_stamp
 from pman.wire import CONTRACT_VERSION, NAME
 
 
-@action("hello", quick_keys=("",))
+@action("hello", is_quick=lambda meta, _: meta.topic != "sysinfo")
 def hello(request: ActionRequest, context: ActionContext) -> Outcome:
     """Answer `{"askAbout": "timestamp" | "sysinfo" | "echoBack", "echoBack"?: any}`.
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pman.actions import action
-from pman.actions._selection import report, select
+from pman.actions._selection import is_one_look, report, select
 from pman.actions.base import ActionContext, ActionRequest, Outcome
 
 
-@action("status", quick_keys=("jid",))
+@action("status", is_quick=is_one_look)
 def status(request: ActionRequest, context: ActionContext) -> Outcome:
     """Answer `{"key", "value"}` with progress, `l_status` and `l_logs`; true if a job matches.
 

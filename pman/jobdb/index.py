@@ -43,6 +43,11 @@ class NameIndex:
             return []
         return [held] if isinstance(held, str) else list(held)
 
+    def count(self, value: str) -> int:
+        """Return how many jobs have this value."""
+        held = self._names.get(value)
+        return len(held) if isinstance(held, dict) else int(held is not None)
+
     def first(self, value: str) -> str | None:
         """Return the oldest job with this value."""
         held = self._names.get(value)

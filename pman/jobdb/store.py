@@ -246,6 +246,13 @@ class JobStore:
                 return [self._jobs[name] for name in index.names(value)]
         return [job for job in self.jobs() if _is_same(job_leaf(job, key), value)]
 
+    def few_with_jid(self, jid: str, most: int) -> list[Job] | None:
+        """Return the jobs with a jid, in order; None if there are more than `most`."""
+        with self._lock:
+            if self._by_jid.count(jid) > most:
+                return None
+            return [self._jobs[name] for name in self._by_jid.names(jid)]
+
     # --- subscriptions --------------------------------------------------------------------
 
     def on_change(self, callback: OnJob) -> None:

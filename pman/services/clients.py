@@ -18,6 +18,7 @@ import zmq
 
 from pman.config import Settings
 from pman.errors import PmanError
+from pman.http.message import Request
 from pman.services.exchange import Handler, Slot
 
 log = logging.getLogger(__name__)
@@ -31,14 +32,17 @@ MORE = int(zmq.SNDMORE) | NOBLOCK
 #: Requests of one client on their way, before its further bytes are left unparsed.
 MAX_IN_FLIGHT = 64
 
+#: Requests that came in one piece and that the front may carry out itself.
+MAX_QUICK_AHEAD = 8
+
 #: Messages for one client that libzmq queues before it says "again".
 SEND_HWM = 64
 
 #: Shortest and longest time between two tries to send what a client did not take, seconds.
 MIN_RETRY_S, MAX_RETRY_S = 0.001, 0.05
 
-#: Body of a request that may count as quick, bytes.
-MAX_QUICK_BODY_BYTES = 64 * 1024
+#: Body of a request that the front may carry out itself, bytes.
+MAX_QUICK_BODY_BYTES = 4 * 1024
 
 
 #: What a request gets that comes after the stop was asked for.
@@ -52,7 +56,7 @@ class Client:
         identity: Name that libzmq gave it.
         slots: Requests whose replies have not been written, oldest first.
         waiting: Those of them that no listener has got.
-        running: Number of those that a listener has, or that are deferred.
+        is_running: Whether a listener has one of them, or one is deferred.
         is_queued: Whether the dealer knows of `waiting`.
         out: Pieces that libzmq did not take.
         out_bytes: Their size.
@@ -65,9 +69,9 @@ class Client:
         "identity",
         "is_gone",
         "is_queued",
+        "is_running",
         "out",
         "out_bytes",
-        "running",
         "slots",
         "waiting",
     )
@@ -76,7 +80,7 @@ class Client:
         self.identity = identity
         self.slots: collections.deque[Slot] = collections.deque()
         self.waiting: collections.deque[Slot] = collections.deque()
-        self.running = 0
+        self.is_running = False
         self.is_queued = False
         self.out: collections.deque[tuple[bytes | memoryview, ...]] = collections.deque()
         self.out_bytes = 0
@@ -139,18 +143,31 @@ class ClientSide(abc.ABC, Generic[C]):
         """True while a reply is owed to somebody."""
         return bool(self._stalled) or any(client.slots for client in self.clients.values())
 
-    def finish(self, batch: list[Slot], now: float) -> None:
-        """Take requests whose `response` is there."""
-        last: Client | None = None
-        for slot in batch:
+    def finish(self, slots: list[Slot], now: float) -> None:
+        """Take requests of listeners whose `response` is there."""
+        for slot in slots:
             client = slot.client
-            client.running -= 1
-            if client is not last:
-                if last is not None:
-                    self._advance(last, now)
-                last = client
-        if last is not None:
-            self._advance(last, now)
+            client.is_running = False
+            if not client.is_gone:
+                self.flush(client, now)  # type: ignore[arg-type]  # only ours are ever enqueued
+            self._offer(client)
+
+    def accept(self, client: C, slot: Slot, request: Request) -> None:
+        """Answer a request at once if it is quick, or let it wait for a listener.
+
+        The caller flushes, and offers, once it has accepted all that has come. A client that sends
+        far ahead of its replies is left to the listeners, lest it keep the front from the others.
+        """
+        if (
+            len(request.body) <= MAX_QUICK_BODY_BYTES
+            and len(client.slots) < MAX_QUICK_AHEAD
+            and not client.waiting
+            and not client.is_running
+        ):
+            slot.response = self.handler.handle_quick(request)
+        client.slots.append(slot)
+        if slot.response is None:
+            client.waiting.append(slot)
 
     def give_up(self, now: float) -> None:
         """Answer 503 to whoever still waits for a reply."""
@@ -192,11 +209,6 @@ class ClientSide(abc.ABC, Generic[C]):
         client.out.append(piece)
         self._stalled[client.identity] = client
         self.next_retry = min(self.next_retry, now + MIN_RETRY_S)
-
-    def _advance(self, client: Client, now: float) -> None:
-        if not client.is_gone:
-            self.flush(client, now)  # type: ignore[arg-type]  # only ours are ever enqueued
-        self._offer(client)
 
     def _offer(self, client: Client) -> None:
         """Let the dealer have what waits, unless the client does not read what it asked for."""

@@ -24,7 +24,6 @@ from pman.http.message import Request, Response
 from pman.http.parser import Rejection, RequestParser
 from pman.services.clients import (
     MAX_IN_FLIGHT,
-    MAX_QUICK_BODY_BYTES,
     NEVER,
     NOBLOCK,
     STOPPING,
@@ -208,17 +207,21 @@ class HttpClients(ClientSide[Connection]):
                 self._refuse(client, Rejection(STOPPING, b""), now, lingers=False)
                 return
             if isinstance(event, Request):
-                quick = len(event.body) <= MAX_QUICK_BODY_BYTES and self.handler.is_quick(event)
-                slot = Slot(client, event, quick)
-                client.slots.append(slot)
-                client.waiting.append(slot)
                 client.body_bytes += len(event.body)
+                slot = Slot(client, event)
+                if client.held:  # it sends far ahead
+                    client.slots.append(slot)
+                    client.waiting.append(slot)
+                else:
+                    self.accept(client, slot, event)
                 client.deadline = NEVER
             elif isinstance(event, Rejection):
                 lingers = event.error.hint in (413, 431) or len(raw) >= READ_BYTES
                 self._refuse(client, event, now, lingers=lingers)
             else:
                 self._continue(client, now)
+        if client.slots and client.slots[0].response is not None:
+            self.flush(client, now)
         if client.waiting:
             self._offer(client)
         elif was_idle and not client.slots and not client.parser.is_idle:

@@ -1,6 +1,6 @@
 """What front and listeners hand each other: requests, replies, and the claim checks for them.
 
-A ZeroMQ message carries the number of a batch; the batch itself stays here and is never copied.
+A ZeroMQ message carries the number of a request; the request itself stays here, uncopied.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ class Handler(Protocol):
     def handle(self, request: Request) -> Response | Deferred:
         """Carry out a request, in a listener's thread; does not raise."""
 
-    def is_quick(self, request: Request) -> bool:
-        """Return True if `handle` will touch nothing but memory; cheap, in the front's thread."""
+    def handle_quick(self, request: Request) -> Response | None:
+        """Carry out a request that touches nothing but memory, and little of it; else None.
+
+        In the front's thread, which serves nobody else meanwhile; does not raise.
+        """
 
     def reject(self, error: PmanError, raw: bytes) -> Response:
         """Return the reply to bytes that never became a request; cheap, in the front's thread.
@@ -40,47 +43,42 @@ class Slot:
     Attributes:
         client: Whom the reply is for.
         request: The request, or None for bytes that never became one.
-        is_quick: What `Handler.is_quick` says.
         answer: What the listener returned; written by it, read by the front when it hands back.
         response: The reply once there is one.
         delimiter: ZMTP only: whether the message began with an empty frame.
     """
 
-    __slots__ = ("answer", "client", "delimiter", "is_quick", "request", "response")
+    __slots__ = ("answer", "client", "delimiter", "request", "response")
 
-    def __init__(self, client: Client, request: Request | None, is_quick: bool = False) -> None:
+    def __init__(self, client: Client, request: Request | None) -> None:
         self.client = client
         self.request = request
-        self.is_quick = is_quick
         self.answer: Response | Deferred | None = None
         self.response: Response | None = None
         self.delimiter = False
 
 
-Batch = list[Slot]
-
-
 class Exchange:
-    """Batches by number, while a listener has them."""
+    """Requests by number, while a listener has them."""
 
     def __init__(self) -> None:
         # The front alone writes; a listener looks up a number that it was sent: no lock needed.
-        self._batches: dict[bytes, Batch] = {}
+        self._slots: dict[bytes, Slot] = {}
         self._numbers = itertools.count(1)
 
-    def put(self, batch: Batch) -> bytes:
-        """Keep a batch; return the number to send."""
+    def put(self, slot: Slot) -> bytes:
+        """Keep a request; return the number to send."""
         number = b"%d" % next(self._numbers)
-        self._batches[number] = batch
+        self._slots[number] = slot
         return number
 
-    def look(self, number: bytes) -> Batch:
-        """Return the batch of a number, which stays here."""
-        return self._batches[number]
+    def look(self, number: bytes) -> Slot:
+        """Return the request of a number, which stays here."""
+        return self._slots[number]
 
-    def take(self, number: bytes) -> Batch:
-        """Return the batch of a number and forget it."""
-        return self._batches.pop(number)
+    def take(self, number: bytes) -> Slot:
+        """Return the request of a number and forget it."""
+        return self._slots.pop(number)
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self._slots)

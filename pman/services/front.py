@@ -19,7 +19,7 @@ from pman.services.base import SocketService
 from pman.services.clients import SEND_HWM, ClientSide
 from pman.services.connections import HttpClients
 from pman.services.dealing import Dealer
-from pman.services.exchange import Batch, Exchange, Handler, Slot
+from pman.services.exchange import Exchange, Handler, Slot
 from pman.services.peers import ZmtpClients
 
 #: Pieces of one connection that libzmq reads ahead.
@@ -27,10 +27,6 @@ RECEIVE_HWM = 64
 
 #: Connections that the system accepts ahead of us.
 BACKLOG = 1024
-
-#: How long the front leaves clients alone while a quick batch is out, seconds. Otherwise front and
-#: listener would take the interpreter lock from each other for every piece.
-BATCH_PATIENCE_S = 0.005
 
 #: How long replies may take to be ready, and to be delivered, once the stop is asked for, seconds.
 STOP_S, DELIVER_S = 3.0, 1.0
@@ -95,17 +91,17 @@ class Front(SocketService):
 
         The socket stays bound meanwhile: libzmq would cut the connections that it has accepted.
         """
-        everybody, inside = self._poller(self._clients.socket), self._poller()
+        poller = self._poller()
         while not self.stopping.is_set():
-            self._turn(everybody, inside, math.inf)
+            self._turn(poller, math.inf)
         self._clients.is_draining = True
         deadline = time.monotonic() + STOP_S
         while self._clients.is_busy and time.monotonic() < deadline:
-            self._turn(everybody, inside, deadline)
+            self._turn(poller, deadline)
         self._clients.give_up(time.monotonic())
         deadline += DELIVER_S
         while self._clients.is_busy and time.monotonic() < deadline:
-            self._turn(everybody, inside, deadline)
+            self._turn(poller, deadline)
         self._clients.close_all()
 
     def teardown(self) -> None:
@@ -121,23 +117,17 @@ class Front(SocketService):
             socket.setsockopt(getattr(zmq, name), value)
         return socket
 
-    def _poller(self, *sockets: zmq.Socket[bytes]) -> zmq.Poller:
+    def _poller(self) -> zmq.Poller:
         poller = zmq.Poller()
-        for socket in (*sockets, self._dealer.socket):
+        for socket in (self._clients.socket, self._dealer.socket):
             poller.register(socket, zmq.POLLIN)
         poller.register(self.wakeup.fileno(), zmq.POLLIN)
         return poller
 
-    def _turn(self, everybody: zmq.Poller, inside: zmq.Poller, deadline: float) -> None:
+    def _turn(self, poller: zmq.Poller, deadline: float) -> None:
         """Wait for something to happen, and do all that it asks for."""
         clients, dealer = self._clients, self._dealer
-        poller = everybody
         deadline = min(deadline, clients.next_sweep, clients.next_retry)
-        if dealer.has_quick_batch_out:
-            patience_deadline = dealer.dealt_at + BATCH_PATIENCE_S
-            if time.monotonic() < patience_deadline:
-                poller = inside
-                deadline = min(deadline, patience_deadline)
         ready = poller.poll(_timeout_ms(deadline))
         now = time.monotonic()
         for source, _ in ready:
@@ -154,9 +144,9 @@ class Front(SocketService):
         if now >= clients.next_sweep:
             clients.sweep(now)
 
-    def _hand_back(self, batch: Batch, now: float) -> None:
-        done: Batch = []
-        for slot in batch:
+    def _hand_back(self, slots: list[Slot], now: float) -> None:
+        done: list[Slot] = []
+        for slot in slots:
             answer = slot.answer
             if isinstance(answer, Deferred):
                 answer.on_done(functools.partial(self._resolve, slot))
@@ -171,7 +161,7 @@ class Front(SocketService):
         self.wakeup.ring()
 
     def _hand_back_late(self, now: float) -> None:
-        done: Batch = []
+        done: list[Slot] = []
         while self._late:
             slot, response = self._late.popleft()
             slot.response = response

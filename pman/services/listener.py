@@ -15,12 +15,12 @@ from pman.services.exchange import Exchange, Handler
 
 log = logging.getLogger(__name__)
 
-#: Frame by which a listener says that it is idle, before its first batch.
+#: Frame by which a listener says that it is idle, before its first request.
 READY = b""
 
 
 class Listener(SocketService):
-    """A DEALER that takes one batch at a time and survives whatever is in it."""
+    """A DEALER that takes one request at a time and survives it."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Listener(SocketService):
         self._socket.send(READY)
 
     def serve(self) -> None:
-        """Carry out batches until the stop."""
+        """Carry out requests until the stop."""
         assert self._socket is not None
         socket = self._socket
         poller = zmq.Poller()
@@ -63,9 +63,9 @@ class Listener(SocketService):
                 number = socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 continue  # woken to stop
-            for slot in self._exchange.look(number):
-                assert slot.request is not None
-                slot.answer = self._answer(slot.request)
+            slot = self._exchange.look(number)
+            assert slot.request is not None
+            slot.answer = self._answer(slot.request)
             # Never blocks while the front is there; when it has gone, nobody waits for this.
             with contextlib.suppress(zmq.Again):
                 socket.send(number, zmq.NOBLOCK)

@@ -9,7 +9,7 @@ import zmq
 
 from pman.errors import MalformedRequest, PmanError, RequestTooLarge
 from pman.http.message import Request
-from pman.services.clients import MAX_QUICK_BODY_BYTES, NEVER, STOPPING, Client, ClientSide
+from pman.services.clients import NEVER, STOPPING, Client, ClientSide
 from pman.services.exchange import Slot
 
 #: Messages taken in one go before replies have their turn.
@@ -55,10 +55,10 @@ class ZmtpClients(ClientSide[Client]):
         if len(frames) > 1 and not frames[0]:
             slot.delimiter = True
             frames = frames[1:]
-        client.slots.append(slot)
         error = self._check(frames)
         if error is not None:
             slot.response = self.handler.reject(error, b"")
+            client.slots.append(slot)
             self.flush(client, now)
             return
         slot.request = request = Request(
@@ -68,8 +68,8 @@ class ZmtpClients(ClientSide[Client]):
             is_http=False,
             authorization=frames[0].decode("latin-1") if len(frames) > 1 else None,
         )
-        slot.is_quick = len(request.body) <= MAX_QUICK_BODY_BYTES and self.handler.is_quick(request)
-        client.waiting.append(slot)
+        self.accept(client, slot, request)
+        self.flush(client, now)
         self._offer(client)
 
     def _check(self, frames: list[bytes]) -> PmanError | None:

@@ -53,8 +53,12 @@ class ToyHandler:
             return Response(status=200, body=b"z" * int(request.target[4:]))
         return Response(status=200, body=b"%d:%b" % (len(request.body), request.body[:100]))
 
-    def is_quick(self, request: Request) -> bool:
-        return not request.target.startswith(("/slow", "/raise"))
+    def handle_quick(self, request: Request) -> Response | None:
+        if request.target.startswith(("/slow", "/raise", "/later", "/listener")):
+            return None
+        response = self.handle(request)
+        assert isinstance(response, Response)
+        return response
 
     def reject(self, error: PmanError, raw: bytes) -> Response:
         return Response(status=error.hint, body=error.message.encode())

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from action_harness import Harness, harness
 
+from pman.actions._selection import FEW_JOBS
 from pman.auth import TokenAuth
 from pman.errors import MalformedRequest
 from pman.http.message import Request
@@ -117,25 +118,70 @@ def test_a_failure_of_ours_is_one_500(
 
 
 @pytest.mark.parametrize(
-    ("body", "is_quick"),
+    ("action", "meta", "is_quick"),
     [
-        ('{"payload": {"action": "hello", "meta": {"askAbout": "sysinfo"}}}', True),
-        ('{"payload": {"action": "status", "meta": {"key": "jid", "value": 5}}}', True),
-        ('{"payload": {"action": "done", "meta": {"key": "jid", "value": "x"}}}', True),
-        ('{"payload": {"action": "status", "meta": {"key": "cmd", "value": "x"}}}', False),
-        ('{"payload": {"action": "status", "meta": {"key": "auid", "value": "x"}}}', False),
-        ('{"payload": {"action": "info", "meta": {"key": "jid", "value": "x"}}}', False),
-        ('{"payload": {"action": "run", "meta": {}}}', False),
-        ('{"payload": {"action": "nosuch", "meta": {}}}', False),
-        ('{"payload": {"action": 5, "meta": {}}}', False),
-        ("[" * 100_000, False),
-        ("{", False),
-        ("", False),
+        ("hello", {"askAbout": "timestamp"}, True),
+        ("hello", {"askAbout": "echoBack"}, True),
+        ("hello", {"askAbout": "sysinfo"}, False),
+        ("status", {"key": "jid", "value": "few"}, True),
+        ("status", {"key": "jid", "value": "none"}, True),
+        ("status", {"key": "jid", "value": "many"}, False),
+        ("status", {"key": "jid", "value": "contained"}, False),
+        ("status", {"key": "jid", "value": 5}, False),
+        ("status", {"key": "auid", "value": "t"}, False),
+        ("done", {"key": "jid", "value": "few"}, True),
+        ("info", {"key": "jid", "value": "few"}, False),
+        ("search", {"key": "jid", "value": "few"}, False),
+        ("run", {"cmd": "true", "auid": "t", "jid": "x", "threaded": True}, False),
+        ("nosuch", {}, False),
+        (5, {}, False),
     ],
 )
-def test_only_what_touches_memory_alone_is_quick(pman: Harness, body: str, is_quick: bool) -> None:
-    assert pman.dispatcher.is_quick(Request("POST", "/", body=body.encode())) is is_quick
-    assert pman.dispatcher.is_quick(Request("GET", "/", body=body.encode())) is False
+def test_only_what_touches_little_memory_is_quick(
+    pman: Harness, action: Any, meta: dict[str, Any], is_quick: bool
+) -> None:
+    pman.run("true", jid="few")
+    for _ in range(FEW_JOBS + 1):
+        pman.run("true", jid="many")
+    pman.run("true", jid="contained", container={"target": {"image": "x"}})
+    before = pman.store.count
+    body = json.dumps({"payload": {"action": action, "meta": meta}}).encode()
+    request = Request("POST", "/", body=body)
+    response = pman.dispatcher.handle_quick(request)
+    assert (response is not None) is is_quick
+    if response is not None:
+        assert response == pman.dispatcher.handle(request)
+    assert pman.store.count == before
+
+
+@pytest.mark.parametrize("body", ["", "{", "[" * 4000, "[]", '{"payload": {"action": "hello"}}'])
+def test_what_is_not_understood_is_not_quick(pman: Harness, body: str) -> None:
+    assert pman.dispatcher.handle_quick(Request("POST", "/", body=body.encode())) is None
+
+
+def test_other_methods_are_not_quick(pman: Harness) -> None:
+    body = b'{"payload": {"action": "hello", "meta": {}}}'
+    assert pman.dispatcher.handle_quick(Request("GET", "/", body=body)) is None
+
+
+def test_nothing_is_quick_while_the_token_file_is_to_be_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_text("s3cret\n")
+    path.chmod(0o600)
+    now = 0.0
+    auth = TokenAuth(path, clock=lambda: now)
+    request = Request(
+        "POST",
+        "/",
+        headers=[("Authorization", "s3cret")],
+        body=b'{"payload": {"action": "hello", "meta": {}}}',
+    )
+    with harness(tmp_path, auth) as pman:
+        assert pman.dispatcher.handle_quick(request) is not None
+        now = 10.0
+        assert pman.dispatcher.handle_quick(request) is None
+        pman.dispatcher.handle(request)
+        assert pman.dispatcher.handle_quick(request) is not None
 
 
 def test_bytes_that_are_no_request_get_an_envelope_without_their_secrets(pman: Harness) -> None:

@@ -7,7 +7,6 @@ from typing import Any, cast
 import zmq
 
 from pman.http.message import Request
-from pman.services import dealing
 from pman.services.clients import Client
 from pman.services.dealing import Dealer
 from pman.services.exchange import Exchange, Slot
@@ -41,77 +40,61 @@ class Table:
         self.socket.incoming += [listener, number]
         return self.dealer.collect()
 
-    def deal(self) -> list[tuple[bytes, bytes, list[str]]]:
-        """Return (listener, number, targets) of each batch."""
+    def deal(self) -> list[tuple[bytes, bytes, str]]:
+        """Return (listener, number, target) of each request."""
         self.dealer.deal()
         sent, self.socket.sent = self.socket.sent, []
         return [
-            (who, number, [slot.request.target for slot in self.exchange.look(number)])
+            (who, number, self._target(number))
             for who, number in zip(sent[::2], sent[1::2], strict=True)
         ]
 
-    def ask(self, *targets: str, client: Client | None = None) -> Client:
-        """Have one client ask; a target that begins with `s` is slow."""
-        client = client or Client(b"id")
+    def _target(self, number: bytes) -> str:
+        request = self.exchange.look(number).request
+        assert request is not None
+        return request.target
+
+    def ask(self, *targets: str) -> Client:
+        """Have one client ask."""
+        client = Client(b"id")
         for target in targets:
-            request = Request(method="GET", target=target)
-            client.waiting.append(Slot(client, request, not target.startswith("s")))
+            client.waiting.append(Slot(client, Request(method="GET", target=target)))
         self.dealer.enqueue(client)
         return client
 
 
-def test_quick_requests_share_a_batch_and_slow_ones_go_alone() -> None:
-    table = Table(listeners=4)
-    for target in ("q1", "s1", "q2", "s2", "q3"):
+def test_each_idle_listener_gets_one_request() -> None:
+    table = Table(listeners=3)
+    for target in ("a", "b", "c", "d"):
         table.ask(target)
-    assert [targets for _, _, targets in table.deal()] == [["q1", "q2", "q3"], ["s1"], ["s2"]]
-    assert table.dealer.has_quick_batch_out
+    dealt = table.deal()
+    assert [(who, target) for who, _, target in dealt] == [(b"l0", "a"), (b"l1", "b"), (b"l2", "c")]
+    assert table.deal() == []
 
 
 def test_without_an_idle_listener_requests_wait_in_order() -> None:
     table = Table(listeners=1)
-    for target in ("s1", "s2", "s3"):
+    for target in ("a", "b", "c"):
         table.ask(target)
-    for expected in ("s1", "s2", "s3"):
-        ((listener, number, targets),) = table.deal()
-        assert targets == [expected]
+    for expected in ("a", "b", "c"):
+        ((listener, number, target),) = table.deal()
+        assert target == expected
         assert table.deal() == []
-        table.hand_back(listener, number)
+        (slot,) = table.hand_back(listener, number)
+        assert slot.request is not None
+        assert slot.request.target == expected
     assert len(table.exchange) == 0
-
-
-def test_with_one_listener_quick_and_slow_take_turns() -> None:
-    table = Table(listeners=1)
-    dealt = []
-    for number in range(3):
-        table.ask(f"q{number}")
-        table.ask(f"s{number}")
-        ((listener, batch, targets),) = table.deal()
-        table.hand_back(listener, batch)
-        dealt.append(targets)
-    assert dealt == [["q0"], ["s0"], ["q1", "q2"]]
-
-
-def test_a_batch_is_bounded() -> None:
-    table = Table(listeners=1)
-    for _ in range(dealing.MAX_BATCH + 5):
-        table.ask("q")
-    ((listener, number, targets),) = table.deal()
-    assert len(targets) == dealing.MAX_BATCH
-    assert len(table.hand_back(listener, number)) == dealing.MAX_BATCH
-    assert len(table.deal()[0][2]) == 5
 
 
 def test_the_requests_of_one_client_are_carried_out_one_after_the_other() -> None:
     table = Table(listeners=4)
-    client = table.ask("q1", "q2", "s1", "q3")
-    ((listener, number, targets),) = table.deal()
-    assert targets == ["q1", "q2"]
-    table.dealer.enqueue(client)  # still running: changes nothing
-    assert table.deal() == []
-    for expected in (["s1"], ["q3"]):
-        for slot in table.hand_back(listener, number):
-            slot.client.running -= 1
+    client = table.ask("a", "b", "c")
+    for expected in ("a", "b", "c"):
+        ((listener, number, target),) = table.deal()
+        assert target == expected
+        table.dealer.enqueue(client)  # still running: changes nothing
+        assert table.deal() == []
+        table.hand_back(listener, number)
+        client.is_running = False
         table.dealer.enqueue(client)
-        ((listener, number, targets),) = table.deal()
-        assert targets == expected
+    assert table.deal() == []
