@@ -6,12 +6,22 @@ Knows nothing of backends and of the job DB; both use it.
 from __future__ import annotations
 
 import os
+from io import BufferedReader
 from pathlib import Path
 
 from pman.errors import SnapshotError
 
 #: Streams of one part or worker.
 STREAMS = ("stdout", "stderr")
+
+#: Of the file beside a stream that says what of it was dropped, two offsets: first byte, and first
+#: byte that is there again. The bytes between are a hole.
+GAP_SUFFIX = b".gap"
+
+#: A reader that finds the gap moved while it read begins again; so often, then it is content.
+GAP_TRIES = 5
+
+Gap = tuple[int, int]
 
 
 class OutputFiles:
@@ -33,28 +43,28 @@ class OutputFiles:
         """Return a stream as text for a reply.
 
         Bytes that are not UTF-8 become U+FFFD. Of a stream longer than `max_inline_bytes` the end
-        is kept, behind a line that says how many bytes are missing.
+        is kept, behind a line that says how many bytes are missing. Where the middle of a stream
+        was dropped, a line says so.
 
         Raises:
             SnapshotError: The file is there and cannot be read.
         """
+        path = self.path(job_name, part, stream)
         try:
-            with self.path(job_name, part, stream).open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                missing = max(0, size - self._max_inline_bytes)
-                file.seek(missing)
-                text = file.read(self._max_inline_bytes).decode("utf-8", "replace")
+            with path.open("rb") as file:
+                missing, raw = _read_end(file, os.fsencode(path), self._max_inline_bytes)
         except FileNotFoundError:
             return ""
         except OSError as exc:
             raise SnapshotError(f"{stream} of job {job_name} cannot be read: {exc}") from exc
+        text = raw.decode("utf-8", "replace")
         return f"[pman: {missing} bytes before this are not shown]\n{text}" if missing else text
 
     def size_bytes(self, job_name: str) -> int:
         """Return the size of all that one job has printed; what can't be looked at counts as 0."""
         try:
             with os.scandir(self.folder(job_name)) as entries:
-                return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+                return sum(_size_bytes(entry.stat(follow_symlinks=False)) for entry in entries)
         except OSError:
             return 0
 
@@ -67,3 +77,63 @@ class OutputFiles:
             folder.rmdir()
         except FileNotFoundError:
             return
+
+
+def _size_bytes(stat: os.stat_result) -> int:
+    """Return the size of a file without its holes; some file systems give small files no block."""
+    return min(stat.st_size, stat.st_blocks * 512) if stat.st_blocks else stat.st_size
+
+
+def read_gap(path: bytes) -> Gap | None:
+    """Return which bytes of a stream were dropped, or None."""
+    try:
+        with open(path + GAP_SUFFIX, "rb") as file:
+            start, end = map(int, file.read().split())
+    except (FileNotFoundError, ValueError):
+        return None
+    return start, end
+
+
+def write_gap(path: bytes, gap: Gap | None) -> None:
+    """Note which bytes of a stream were dropped.
+
+    Raises:
+        OSError: It can't be written; what was noted before still is.
+    """
+    target = path + GAP_SUFFIX
+    if gap is None:
+        os.unlink(target)
+        return
+    unfinished = target + b".tmp"
+    with open(unfinished, "wb") as file:
+        file.write(b"%d %d\n" % gap)
+    os.replace(unfinished, target)  # noqa: PTH105, bytes
+
+
+def _read_end(file: BufferedReader, path: bytes, max_bytes: int) -> tuple[int, bytes]:
+    """Return the last `max_bytes` of a stream, and how many bytes are before them."""
+    for _ in range(GAP_TRIES):
+        gap = read_gap(path)
+        size = os.fstat(file.fileno()).st_size
+        start, end = gap if gap is not None and gap[1] <= size else (size, size)
+        missing, raw = _around_gap(file, max_bytes, size, start, end)
+        if read_gap(path) == gap:
+            break
+    return missing, raw
+
+
+def _around_gap(
+    file: BufferedReader, max_bytes: int, size: int, start: int, end: int
+) -> tuple[int, bytes]:
+    """As `_read_end`; the bytes from `start` to `end` were dropped, none when they are equal."""
+    if start == end or size - end > max_bytes:
+        missing = max(0, size - max_bytes)
+        file.seek(missing)
+        return missing, file.read(max_bytes)
+    missing = max(0, start - (max_bytes - (size - end)))
+    file.seek(missing)
+    head = file.read(start - missing)
+    file.seek(end)
+    line_end = b"" if not head or head.endswith(b"\n") else b"\n"
+    marker = b"%s[pman: %d bytes dropped here]\n" % (line_end, end - start)
+    return missing, head + marker + file.read(size - end)

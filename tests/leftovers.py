@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,21 +13,49 @@ PROC = Path("/proc")
 
 
 def shepherds(db_path: Path) -> list[int]:
-    """Return the process ids of the shepherds whose state lies under `db_path`."""
-    return [
-        pid
-        for pid, words in _command_lines()
-        if "pman.shepherd" in words and any(word.startswith(f"{db_path}/") for word in words)
-    ]
+    """Return the process ids of the shepherds whose state is under `db_path`; not their guards."""
+    found = _shepherds_and_guards(db_path)
+    guards = {parent_of(pid) for pid in found}
+    return [pid for pid in found if pid not in guards]
+
+
+def herd_pids(folder: Path, timeout_s: float = 30.0) -> tuple[int, int]:
+    """Return the process ids of the guard and the shepherd below `folder`, once they are there."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        found = _shepherds_and_guards(folder)
+        for pid in found:
+            parent = parent_of(pid)
+            if parent in found and parent_of(parent) not in found:
+                return parent, pid
+        time.sleep(0.02)
+    raise AssertionError(f"there is no shepherd below {folder}")
 
 
 def end_shepherds(db_path: Path) -> None:
-    """End the shepherds of a job DB with every process that descends from them."""
-    herds = shepherds(db_path)
+    """End the shepherds of a job DB with their guards and every process that descends from them."""
+    herds = _shepherds_and_guards(db_path)
     for pid in herds:
         _signal(pid, signal.SIGSTOP)  # nothing new is started while we look
     for pid in [*herds, *_descendants(herds)]:
         _signal(pid, signal.SIGKILL)
+
+
+def _shepherds_and_guards(folder: Path) -> list[int]:
+    return [
+        pid
+        for pid, words in _command_lines()
+        if "pman.shepherd" in words
+        and any(word == str(folder) or word.startswith(f"{folder}/") for word in words)
+    ]
+
+
+def parent_of(pid: int) -> int:
+    """Return the parent of a process, 0 when there is none."""
+    try:
+        return int((PROC / str(pid) / "stat").read_text().rpartition(") ")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def is_running(pid: int) -> bool:
@@ -49,9 +78,7 @@ def _descendants(roots: Iterable[int]) -> list[int]:
     children: dict[int, list[int]] = {}
     for entry in PROC.iterdir():
         if entry.name.isdigit():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                parent = int((entry / "stat").read_text().rpartition(") ")[2].split()[1])
-                children.setdefault(parent, []).append(int(entry.name))
+            children.setdefault(parent_of(int(entry.name)), []).append(int(entry.name))
     found: list[int] = []
     waiting = list(roots)
     while waiting:

@@ -81,7 +81,11 @@ class HostBackend(Backend):
         self._shepherd_pid = 0
         self._facts = host_facts()
         env = {path_text(key): path_text(value) for key, value in public_environment().items()}
-        hello = Hello(env=env, cwd=path_text(os.getcwd()))  # noqa: PTH109, text of any bytes
+        hello = Hello(
+            env=env,
+            cwd=path_text(os.getcwd()),  # noqa: PTH109, text of any bytes
+            max_output_bytes=context.settings.max_output_bytes,
+        )
         self._link = Link(Place(context.state_path), hello, self)
 
     def start(self, observe: Observer) -> None:

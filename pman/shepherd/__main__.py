@@ -5,13 +5,20 @@ Returns when the daemon may connect; exit status 1, and a line on standard error
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 from pathlib import Path
 
 from pman.errors import BackendUnavailable
+from pman.shepherd.ends import Ends
+from pman.shepherd.guard import Guard
 from pman.shepherd.place import Place
+from pman.shepherd.process import boot_id
+
+#: What the shepherd says when the daemon may connect; anything else says why it may not.
+READY = b"ready"
 
 
 def main(arguments: list[str]) -> int:
@@ -31,33 +38,50 @@ def main(arguments: list[str]) -> int:
     ready, writer = os.pipe()
     if os.fork():
         os.close(writer)
-        return 0 if os.read(ready, 1) else 1
+        said = os.read(ready, 1000)
+        if said == READY:
+            return 0
+        print(said.decode() or f"it ended; see {place.log_path}", file=sys.stderr)
+        return 1
     os.close(ready)
-    _serve(place, writer)
-    return 0
+    _detach(place)
+    guard = Guard(Ends(place.ends_path, boot_id()))
+    return guard.run(lambda: _serve(place, guard, writer))
 
 
-def _serve(place: Place, writer: int) -> None:
-    """Be the shepherd; `writer` gets a byte when the daemon may connect."""
-    # Imported here: the process that forks need not be large.
-    from pman.shepherd.server import Server
-
+def _detach(place: Place) -> None:
+    """Leave the daemon's session and its streams."""
     os.setsid()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    server = Server(place)
     log = os.open(place.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)
+    for fd, target in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(fd, target)
+    os.close(null)
+    os.close(log)
 
-    def ready() -> None:
-        for fd, target in ((null, 0), (log, 1), (log, 2)):
-            os.dup2(fd, target)
-        os.close(null)
-        os.close(log)
-        os.write(writer, b"1")
+
+def _serve(place: Place, guard: Guard, writer: int) -> None:
+    """Be the shepherd; `writer` is told when the daemon may connect, or why not."""
+
+    def say(raw: bytes) -> None:
+        # Whoever started the first shepherd does not listen to those that replace it.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(writer, raw)
         os.close(writer)
 
-    server.run(ready)
+    try:
+        # Imported here: the guard stays small.
+        from pman.shepherd.server import Server
+
+        server = Server(place, guard)
+        server.open()
+    except (BackendUnavailable, OSError) as exc:
+        say(str(exc).encode())
+        raise
+    say(READY)
+    server.run()
 
 
 if __name__ == "__main__":

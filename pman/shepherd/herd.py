@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from pman.output import STREAMS
 from pman.shepherd import process
 from pman.shepherd.follow import Follower
+from pman.shepherd.guard import Guard
 from pman.shepherd.joblog import JobLogs
 from pman.shepherd.note import note
 from pman.shepherd.protocol import (
@@ -26,26 +28,39 @@ from pman.shepherd.protocol import (
     Update,
     path_bytes,
 )
+from pman.shepherd.trim import PERIOD_S, Trimmer
 
 
 class Herd:
     """All jobs that are not settled. Only one thread may use it."""
 
-    def __init__(self, logs: JobLogs, boot: str, tell: Callable[[Event], None]) -> None:
+    def __init__(
+        self, logs: JobLogs, guard: Guard, boot: str, tell: Callable[[Event], None]
+    ) -> None:
         """Make an empty herd.
 
         Args:
             logs: Where each job is logged.
+            guard: Our parent.
             boot: Boot id of this machine.
             tell: Takes what happens, for the daemon; there may be none.
         """
         self.jobs: dict[str, JobRecord] = {}
         self.follower = Follower()
         self._logs = logs
+        self._guard = guard
         self._boot = boot
         self._tell = tell
-        self._env: dict[bytes, bytes] = {}
+        self._env: dict[bytes, bytes] | None = None
         self._cwd_failure = ""
+        #: Parts of adopted jobs that wait for the environment, which a daemon brings.
+        self._parked: dict[str, int] = {}
+        #: Processes that are the guard's children, by process id and start.
+        self._awaited: dict[tuple[int, int], str] = {}
+        #: Jobs of which a change is not in the log.
+        self._unlogged: set[str] = set()
+        self._trimmer = Trimmer()
+        self._trim_deadline: float | None = None
         self._by_pid: dict[int, str] = {}
         self._kill_deadlines: dict[str, float] = {}
         #: Canceled jobs whose shell has ended and whose process group has not.
@@ -58,7 +73,10 @@ class Herd:
 
     def next_deadline(self) -> float | None:
         """Return when `tick` is to be called, monotonic seconds, or None."""
-        return min(self._kill_deadlines.values(), default=None)
+        deadline = min(self._kill_deadlines.values(), default=None)
+        if self._trim_deadline is None or deadline is None:
+            return self._trim_deadline if deadline is None else deadline
+        return min(self._trim_deadline, deadline)
 
     # --- commands ---------------------------------------------------------------------------
 
@@ -70,6 +88,11 @@ class Herd:
             os.chdir(path_bytes(hello.cwd))
         except OSError as exc:
             self._cwd_failure = f"working directory {hello.cwd!r}: {exc.strerror}"
+        self._trimmer.max_bytes = hello.max_output_bytes
+        parked, self._parked = self._parked, {}
+        for name, index in parked.items():
+            self._start_part(self.jobs[name], index)
+        self._plan_trim()
 
     def start(self, command: Start) -> None:
         """Claim a job and start its first part; tell how a known one stands."""
@@ -84,6 +107,7 @@ class Herd:
         job = self.jobs[command.name]
         self._start_part(job, 0)
         self._tell(Snapshot(job))
+        self._plan_trim()
 
     def cancel(self, command: Cancel) -> None:
         """Ask a job to end; asked twice, the earlier deadline counts."""
@@ -100,6 +124,8 @@ class Herd:
                 process.signal_group(pid, signal.SIGTERM)
                 # A stopped process handles SIGTERM only when it goes on.
                 process.signal_group(pid, signal.SIGCONT)
+            elif self._parked.pop(job.name, None) is not None:
+                self._end(job)
         self.tick()
 
     def settled(self, name: str) -> None:
@@ -107,6 +133,7 @@ class Herd:
         job = self.jobs.get(name)
         if job is not None and job.is_ended:
             del self.jobs[name]
+            self._unlogged.discard(name)
             self._logs.remove(name)
 
     # --- what happens -----------------------------------------------------------------------
@@ -122,23 +149,39 @@ class Herd:
                 break
             name = self._by_pid.pop(pid, None)
             if name is not None:
-                self._part_ended(self.jobs[name], os.waitstatus_to_exitcode(status))
+                self._part_ended(self.jobs[name], os.waitstatus_to_exitcode(status), time.time())
         self._drain()
 
+    def collect(self) -> None:
+        """Collect jobs of a killed shepherd whose shell has ended, from what our guard saw."""
+        for end in self._guard.ends.read():
+            name = self._awaited.pop((end.pid, end.ticks), None)
+            if name is not None:
+                self._part_ended(self.jobs[name], end.code, end.at)
+            self._guard.ends.remove(end)
+        self._drain()
+
+    def guard_ended(self) -> None:
+        """Go on without a guard: how its children end can't be known any more."""
+        self._collect_and_follow(list(self._awaited))
+
     def follow(self) -> None:
-        """Collect the jobs of a former shepherd whose shell has ended."""
+        """Collect jobs of a killed shepherd and guard whose shell has ended."""
         for name in self.follower.ended():
             job = self.jobs.get(name)
             if job is None or job.is_ended:
                 continue  # killed at its deadline, while we followed its children
             if not job.is_canceled:
-                self._lose(job, "its shepherd was killed, so that its exit code can't be known")
+                why = "its shepherd and guard were killed, so that its exit code can't be known"
+                self._lose(job, why)
             elif not self._follow_group(job):
                 self._end(job)
 
     def tick(self) -> None:
         """Kill what was asked to end and has not in time."""
         now = time.monotonic()
+        if self._trim_deadline is not None and self._trim_deadline <= now:
+            self._trim()
         late = [name for name, deadline in self._kill_deadlines.items() if deadline <= now]
         for name in late:
             del self._kill_deadlines[name]
@@ -175,18 +218,54 @@ class Herd:
             job.is_ended = True
             job.lost = "its log can't be read, so that it can't be known whether it was started"
             self.jobs[name] = job
+        # The order matters: the guard writes an end down before it lets the process go.
+        strangers = [key for key in self._awaited if process.parent_of(*key) != self._guard.pid]
+        self._collect_and_follow(strangers)
+
+    def _collect_and_follow(self, keys: Iterable[tuple[int, int]]) -> None:
+        """Collect what the guard saw; of `keys`, follow the others, which are not its children."""
+        self.collect()
+        for pid, ticks in keys:
+            name = self._awaited.pop((pid, ticks), None)
+            if name is not None and not self.follower.follow(name, pid, ticks):
+                why = "its shepherd and guard were killed, and it ended before others were there"
+                self._lose(self.jobs[name], why)
 
     def _adopt_running(self, job: JobRecord) -> None:
         part = _current(job)
         if job.boot != self._boot:
             self._lose(job, "the machine was restarted while it ran")
-        elif part is None or part.pid is None or part.start_ticks is None:
-            self._lose(job, "its shepherd was killed when it started a part")
-        elif self.follower.follow(job.name, part.pid, part.start_ticks):
-            if job.is_canceled:
-                self._kill_deadlines[job.name] = time.monotonic()
+        elif part is None:
+            self._end(job)  # it was canceled, and only that it ended was not logged
+        elif part.pid is None or part.start_ticks is None:
+            self._adopt_unstarted(job, job.parts.index(part))
         else:
-            self._lose(job, "its shepherd was killed, and it ended before another was there")
+            self._adopt_part(job, part.pid, part.start_ticks)
+
+    def _adopt_part(self, job: JobRecord, pid: int, ticks: int) -> None:
+        """Take over a part that was started, and may have ended."""
+        self._awaited[pid, ticks] = job.name
+        if job.is_canceled:
+            self._kill_deadlines[job.name] = time.monotonic()
+
+    def _adopt_unstarted(self, job: JobRecord, index: int) -> None:
+        """Take over a job whose shepherd was killed just before, or just after, it started a part.
+
+        The shell makes its output file before it runs anything. So without a file, and without a
+        process that has yet to make it, nothing was started.
+        """
+        path = process.output_path(path_bytes(job.folder), index, STREAMS[0])
+        if job.is_canceled:
+            self._end(job)
+        elif process.is_starting(self._guard.pid, is_first=self._guard.is_first):
+            self._lose(job, "its shepherd was killed when it started a part")
+        elif not os.path.lexists(path):
+            self._start_part(job, index)
+        elif (pid := process.leader_writing_to(path)) is not None:
+            self._note_start(job, index, pid)
+            self._adopt_part(job, pid, job.parts[index].start_ticks or 0)
+        else:
+            self._lose(job, "its shepherd was killed when it started a part")
 
     # --- parts ------------------------------------------------------------------------------
 
@@ -207,26 +286,30 @@ class Herd:
         return ""
 
     def _start_part(self, job: JobRecord, index: int) -> None:
-        part = job.parts[index]
+        if self._env is None:
+            self._parked[job.name] = index
+            return
         try:
             if self._cwd_failure:
                 raise OSError(self._cwd_failure)
-            pid = process.spawn(part.cmd, path_bytes(job.folder), index, self._env)
+            pid = process.spawn(job.parts[index].cmd, path_bytes(job.folder), index, self._env)
         except (OSError, ValueError) as exc:
             failure = f"part {index + 1} of {len(job.parts)} could not be started: {exc}"
             self._end(job, failure=failure)
             return
         self._by_pid[pid] = job.name
+        self._note_start(job, index, pid)
+
+    def _note_start(self, job: JobRecord, index: int, pid: int) -> None:
+        part = job.parts[index]
         part.pid, part.start_ticks, part.started_at = pid, process.start_ticks(pid), time.time()
         self._log(Update(name=job.name, index=index, part=part))
 
-    def _part_ended(self, job: JobRecord, returncode: int) -> None:
+    def _part_ended(self, job: JobRecord, returncode: int, at: float) -> None:
         index, part = next((i, p) for i, p in enumerate(job.parts) if p.ended_at is None)
-        part.returncode, part.ended_at = returncode, time.time()
+        part.returncode, part.ended_at = returncode, at
         pid, part_update = part.pid, Update(name=job.name, index=index, part=part)
-        is_alone = pid is None or not process.signal_group(pid, 0)
-        if is_alone:
-            process.remove_empty_output(path_bytes(job.folder), index)
+        self._tidy_output(job, index, is_alone=pid is None or not process.signal_group(pid, 0))
         if job.is_canceled:
             self._change(job, part_update)
             self._drain_or_end(job, pid)
@@ -238,6 +321,35 @@ class Herd:
             self._start_part(job, index + 1)
             if not job.is_ended:
                 self._tell(Update(name=job.name, index=index + 1, part=job.parts[index + 1]))
+
+    # --- output -----------------------------------------------------------------------------
+
+    def _tidy_output(self, job: JobRecord, index: int, *, is_alone: bool) -> None:
+        """Drop of a part's output what is too much, and empty files if nobody writes to them.
+
+        Where the log lacks a change, the files are what tells that the part was started.
+        """
+        folder = path_bytes(job.folder)
+        if is_alone and job.name not in self._unlogged:
+            process.remove_empty_output(folder, index)
+        if self._trimmer.max_bytes:
+            self._trimmer.trim(folder, index)
+
+    def _plan_trim(self) -> None:
+        """See that output is looked at as long as jobs run."""
+        if self._trimmer.max_bytes and self._trim_deadline is None and not self.is_idle:
+            self._trim_deadline = time.monotonic() + PERIOD_S
+
+    def _trim(self) -> None:
+        running = [job for job in self.jobs.values() if not job.is_ended]
+        self._trim_deadline = None
+        if running and self._trimmer.max_bytes:
+            wait_s = self._trimmer.look(
+                (path_bytes(job.folder), job.parts.index(part))
+                for job in running
+                if (part := _current(job)) is not None
+            )
+            self._trim_deadline = time.monotonic() + wait_s
 
     # --- ends -------------------------------------------------------------------------------
 
@@ -277,6 +389,7 @@ class Herd:
             self._logs.append(update)
         except OSError as exc:
             # The job runs on and is told of; it is only lost if this shepherd is killed as well.
+            self._unlogged.add(update.name)
             note(f"a change of job {update.name} can't be logged: {exc}")
 
     def _pid_of(self, job: JobRecord) -> int | None:

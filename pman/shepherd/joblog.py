@@ -1,7 +1,7 @@
 """One file a job: what a shepherd must know of it when the one before it was killed.
 
-Lines are appended with one write each and never changed, so that a kill at any moment leaves a file
-that reads; power loss may leave a torn last line, which is skipped.
+A log appears with its first line, lines are appended with one write each and never changed, so that
+a kill at any moment leaves a file that reads; power loss may tear one, and the rest is not trusted.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 from pman.shepherd.protocol import JobRecord, Update, encode
 
 SUFFIX = ".jsonl"
+_UNFINISHED = ".claim"
 
 _decode_record = msgspec.json.Decoder(JobRecord).decode
 _decode_update = msgspec.json.Decoder(Update).decode
@@ -34,14 +35,17 @@ class JobLogs:
             OSError: It can't be written; nothing is left of it.
         """
         path = self._path(record.name)
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except FileExistsError:
+        if os.path.lexists(path):
             return False
+        # A log that appeared before its first line would be a claim that says nothing. Nobody else
+        # makes logs here: the lock of the place is ours.
+        unfinished = f"{path}{_UNFINISHED}"
+        fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             _write_line(fd, encode(record))
+            os.rename(unfinished, path)  # noqa: PTH104, hot
         except OSError:
-            os.unlink(path)
+            os.unlink(unfinished)
             raise
         finally:
             os.close(fd)
@@ -70,12 +74,14 @@ class JobLogs:
         """Read what former shepherds left.
 
         Returns:
-            The jobs as they stood, and the names of logs that can't be read at all: those were
-            claimed by a shepherd that ended before it could say more.
+            The jobs as they stood, and the names of logs that can't be read at all. Claims that
+            were never finished are removed: nothing was started of them.
         """
         records: list[JobRecord] = []
         broken: list[str] = []
         for entry in os.scandir(self._folder):
+            if entry.name.endswith(_UNFINISHED):
+                os.unlink(entry.path)
             if not entry.name.endswith(SUFFIX):
                 continue
             try:

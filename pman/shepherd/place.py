@@ -16,11 +16,15 @@ MAX_SOCKET_PATH_BYTES = 100
 
 
 class Place:
-    """`<state_path>`: lock, log and endpoint note of the shepherd; `jobs/`, with one log a job."""
+    """`<state_path>`: lock, log and endpoint note of the shepherd, and two folders.
+
+    `jobs/` holds one log a job, `ends/` what the guard saw of processes; see `joblog` and `ends`.
+    """
 
     def __init__(self, state_path: Path) -> None:
         self.state_path = state_path.absolute()
         self.jobs_path = self.state_path / "jobs"
+        self.ends_path = self.state_path / "ends"
         self.lock_path = self.state_path / "shepherd.lock"
         self.log_path = self.state_path / "shepherd.log"
         self.note_path = self.state_path / "shepherd.endpoint"
@@ -33,6 +37,7 @@ class Place:
         """
         private_folder(self.state_path)
         private_folder(self.jobs_path)
+        private_folder(self.ends_path)
 
     def lock(self) -> int | None:
         """Become the one shepherd of this place.

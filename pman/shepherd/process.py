@@ -13,7 +13,7 @@ _DEFAULTED = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP
 #: States of a process that has ended. Source: proc_pid_stat(5).
 ENDED = (b"Z", b"X")
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-_STREAMS = ((1, b"stdout"), (2, b"stderr"))
+_STREAMS = ((1, "stdout"), (2, "stderr"))
 
 
 def spawn(cmd: str, folder: bytes, index: int, env: dict[bytes, bytes]) -> int:
@@ -33,7 +33,7 @@ def spawn(cmd: str, folder: bytes, index: int, env: dict[bytes, bytes]) -> int:
         (os.POSIX_SPAWN_OPEN, 0, b"/dev/null", os.O_RDONLY, 0)
     ]
     for fd, stream in _STREAMS:
-        path = b"%s/%d.%s" % (folder, index, stream)
+        path = output_path(folder, index, stream)
         actions.append((os.POSIX_SPAWN_OPEN, fd, path, _APPEND, 0o600))
     return os.posix_spawn(
         SHELL,
@@ -44,6 +44,11 @@ def spawn(cmd: str, folder: bytes, index: int, env: dict[bytes, bytes]) -> int:
         setsigmask=(),
         setsigdef=_DEFAULTED,
     )
+
+
+def output_path(folder: bytes, index: int, stream: str) -> bytes:
+    """Return the file of one stream of a part."""
+    return b"%s/%d.%s" % (folder, index, stream.encode())
 
 
 def make_output_folder(folder: bytes) -> None:
@@ -64,7 +69,7 @@ def make_output_folder(folder: bytes) -> None:
 def remove_empty_output(folder: bytes, index: int) -> None:
     """Remove the output files of a part that nothing was written to."""
     for _, stream in _STREAMS:
-        path = b"%s/%d.%s" % (folder, index, stream)
+        path = output_path(folder, index, stream)
         try:
             if os.stat(path).st_size == 0:  # noqa: PTH116, bytes
                 os.unlink(path)
@@ -84,12 +89,67 @@ def start_ticks(pid: int) -> int | None:
 def group_members(pgid: int) -> list[tuple[int, int]]:
     """Return the process ids and start ticks of a process group, without its zombies."""
     found = []
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            fields = _stat_fields(int(entry.name))
-            if fields and int(fields[2]) == pgid and fields[0] not in ENDED:
-                found.append((int(entry.name), int(fields[19])))
+    for pid in _processes():
+        fields = _stat_fields(pid)
+        if fields and int(fields[2]) == pgid and fields[0] not in ENDED:
+            found.append((pid, int(fields[19])))
     return found
+
+
+def parent_of(pid: int, ticks: int) -> int | None:
+    """Return the parent of the process, which may be a zombie, that started at `ticks`, or None."""
+    fields = _stat_fields(pid)
+    return int(fields[1]) if fields and int(fields[19]) == ticks else None
+
+
+def leader_writing_to(path: bytes) -> int | None:
+    """Return the process that leads its session and has `path` as standard output, or None."""
+    for pid in _processes():
+        fields = _stat_fields(pid)
+        if fields and int(fields[3]) == pid and fields[0] not in ENDED:
+            try:
+                if os.readlink(b"/proc/%d/fd/1" % pid) == path:  # noqa: PTH115, bytes
+                    return pid
+            except OSError:
+                continue  # it has ended, closed its output, or is not ours to look at
+    return None
+
+
+def is_starting(guard: int, *, is_first: bool) -> bool:
+    """Tell whether a killed shepherd has left a child that has yet to become a part's shell.
+
+    Such a child looks like a shepherd: it has the same command line.
+
+    Args:
+        guard: Process id of our guard.
+        is_first: The killed shepherd had another guard, so that the child may have any parent.
+    """
+    ours = _command_line(os.getpid())
+    known = {os.getpid(), guard}
+    if is_first:
+        known.add(_parent(guard))  # who has started us
+    return any(
+        _command_line(pid) == ours and (is_first or _parent(pid) == guard)
+        for pid in _processes()
+        if pid not in known
+    )
+
+
+def _parent(pid: int) -> int:
+    fields = _stat_fields(pid)
+    return int(fields[1]) if fields else 0
+
+
+def _processes() -> list[int]:
+    return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def is_running(pid: int, ticks: int) -> bool:

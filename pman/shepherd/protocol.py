@@ -72,10 +72,12 @@ class Hello(msgspec.Struct, tag_field="op", tag="hello"):
     Attributes:
         env: Environment of the jobs that it will start; keys and values are `path_text`.
         cwd: Their working directory; `path_text`.
+        max_output_bytes: Most of each stream of each part that is kept; 0 for all.
     """
 
     env: dict[str, str]
     cwd: str
+    max_output_bytes: int = 0
     v: int = VERSION
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import struct
 import time
-from collections.abc import Callable
 
 import msgspec
 import zmq
 
+from pman.shepherd.guard import Guard, become_subreaper
 from pman.shepherd.herd import Herd
 from pman.shepherd.joblog import JobLogs
 from pman.shepherd.note import note
@@ -32,18 +31,16 @@ from pman.shepherd.protocol import (
 LINGER_S = 2.0
 #: Commands taken before children are looked at again.
 BATCH = 64
-#: prctl(2): orphans of our jobs become our children, so that they leave no zombies.
-PR_SET_CHILD_SUBREAPER = 36
 
 
 class Server:
     """Serves one daemon at a time; the one that said hello last."""
 
-    def __init__(self, place: Place, *, linger_s: float = LINGER_S) -> None:
-        self._linger_s = linger_s
+    def __init__(self, place: Place, guard: Guard) -> None:
+        self._guard = guard
         self._daemon: bytes | None = None
         self._connections: set[int] = set()
-        self._herd = Herd(JobLogs(place.jobs_path), boot_id(), self._tell)
+        self._herd = Herd(JobLogs(place.jobs_path), guard, boot_id(), self._tell)
         self._context = zmq.Context(io_threads=1)
         self._router = self._context.socket(zmq.ROUTER)
         # A ROUTER drops silently at its high-water mark; what waits here is bounded by the jobs.
@@ -56,16 +53,25 @@ class Server:
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         self._socket_path = place.choose_socket()
 
-    def run(self, ready: Callable[[], None]) -> None:
-        """Serve until there is neither daemon nor job.
+    def open(self) -> None:
+        """Take over what a former shepherd left, and have the daemon connect.
 
-        Args:
-            ready: Called once the daemon may connect.
+        Raises:
+            OSError: No daemon could connect.
         """
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        become_subreaper()  # orphans of our jobs must not stay zombies
+        self._recall_hello()
         self._herd.adopt()
-        self._router.bind(f"ipc://{self._socket_path}")
-        ready()
+        umask = os.umask(0o077)
+        try:
+            self._router.bind(f"ipc://{self._socket_path}")
+        except zmq.ZMQError as exc:
+            raise OSError(f"socket {str(self._socket_path)!r} can't be bound: {exc}") from exc
+        finally:
+            os.umask(umask)
+
+    def run(self) -> None:
+        """Serve until there is neither daemon nor job."""
         note(f"serves; {len(self._herd.jobs)} jobs taken over")
         self._loop()
         self._router.disable_monitor()
@@ -76,14 +82,21 @@ class Server:
 
     def _loop(self) -> None:
         poller = zmq.Poller()
-        for source in (self._router, self._monitor, self._wakeup, self._herd.follower.fileno()):
+        for source in (
+            self._router,
+            self._monitor,
+            self._wakeup,
+            self._herd.follower.fileno(),
+            self._guard.bell,
+            self._guard.pidfd,
+        ):
             poller.register(source, zmq.POLLIN)
-        idle_deadline = time.monotonic() + self._linger_s
+        idle_deadline = time.monotonic() + LINGER_S
         while True:
             if self._connections or not self._herd.is_idle:
                 idle_deadline = float("inf")
             elif idle_deadline == float("inf"):
-                idle_deadline = time.monotonic() + self._linger_s
+                idle_deadline = time.monotonic() + LINGER_S
             due = dict(poller.poll(self._timeout_ms(idle_deadline)))
             if not due and time.monotonic() >= idle_deadline:
                 return
@@ -96,6 +109,13 @@ class Server:
                 self._herd.reap()
             if self._herd.follower.fileno() in due:
                 self._herd.follow()
+            if self._guard.bell in due:
+                os.eventfd_read(self._guard.bell)
+                self._herd.collect()
+            if self._guard.pidfd in due:
+                poller.unregister(self._guard.pidfd)
+                note("the guard has ended")
+                self._herd.guard_ended()
             self._herd.tick()
 
     def _timeout_ms(self, idle_deadline: float) -> int | None:
@@ -139,6 +159,7 @@ class Server:
     def _carry_out(self, identity: bytes, command: Hello | Start | Cancel | Settled) -> None:
         if isinstance(command, Hello):
             self._daemon = identity
+            self._keep_hello(command)
             self._herd.meet(command)
             self._tell(Welcome(os.getpid(), list(self._herd.jobs.values())))
         elif isinstance(command, Start):
@@ -147,6 +168,21 @@ class Server:
             self._herd.cancel(command)
         else:
             self._herd.settled(command.name)
+
+    def _keep_hello(self, hello: Hello) -> None:
+        raw = encode(hello)
+        os.ftruncate(self._guard.hello, 0)
+        os.pwrite(self._guard.hello, raw, 0)
+
+    def _recall_hello(self) -> None:
+        """Know what the daemon told the shepherd before us: jobs may need it before it connects."""
+        raw = os.pread(self._guard.hello, os.fstat(self._guard.hello).st_size, 0)
+        try:
+            hello = decode_command(raw)
+        except msgspec.MsgspecError:
+            return  # no daemon has said any, or the shepherd was killed as it kept one
+        if isinstance(hello, Hello):
+            self._herd.meet(hello)
 
     def _tell(self, event: Event) -> None:
         if self._daemon is not None:

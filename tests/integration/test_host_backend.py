@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from leftovers import herd_pids
 from marked import end_marked, marked, wait_gone
 from recorder import DEADLINE_S, Recorder, make_job
 
@@ -63,13 +64,7 @@ class Host:
 
     def shepherd(self) -> int:
         """Return the process id of the shepherd."""
-        word = str(self.state_path).encode()
-        (pid,) = (
-            pid
-            for pid in marked(self.mark)
-            if word in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        )
-        return pid
+        return herd_pids(self.state_path)[1]
 
     def close(self) -> None:
         for backend in self._open:
@@ -231,11 +226,12 @@ def test_children_left_behind_run_on_and_do_not_hold_the_job(
 
 
 def test_the_shepherd_is_killed(host: Host, fifo: Callable[[], str]) -> None:
-    """A running job is followed to its end, and new jobs run."""
+    """A running job is followed to its end, with its code and further parts; new jobs run."""
     backend = host.backend()
     ended = host.run(backend, "exit 5")
     host.recorder.wait(ended)
-    running = host.run(backend, f"sh -c 'echo > {host.folder}/fifo; cat {host.folder}/fifo'; true")
+    wait = f"sh -c 'echo > {host.folder}/fifo; cat {host.folder}/fifo; exit 3'; echo second; exit 9"
+    running = host.run(backend, wait)
     fifo()
     first = host.shepherd()
     os.kill(first, signal.SIGKILL)
@@ -250,8 +246,64 @@ def test_the_shepherd_is_killed(host: Host, fifo: Callable[[], str]) -> None:
     assert running.parts[0].pid is not None
     os.killpg(running.parts[0].pid, signal.SIGKILL)
     host.recorder.wait(running)
+    assert [part.returncode for part in running.parts] == [-9, 0, 9]
+    assert (running.state, running.exit_code) == (JobState.FAILED, 9)
+    assert host.text(running, 1) == "second\n"
+
+
+def test_guard_and_shepherd_are_killed(host: Host, fifo: Callable[[], str]) -> None:
+    """Nobody can know the code then: the job is followed, LOST at its end, and goes no further."""
+    backend = host.backend()
+    running = host.run(
+        backend, f"sh -c 'echo > {host.folder}/fifo; sleep 60'; touch {host.folder}/never"
+    )
+    fifo()
+    for pid in herd_pids(host.state_path):
+        os.kill(pid, signal.SIGKILL)
+        assert wait_gone(pid)
+    host.recorder.wait(host.run(backend, "true"))
+    assert running.state is JobState.RUNNING
+    assert running.parts[0].pid is not None
+    os.killpg(running.parts[0].pid, signal.SIGKILL)
+    host.recorder.wait(running)
     assert (running.state, running.reason) == (JobState.LOST, "lost")
     assert "exit code can't be known" in running.message
+    assert not (host.folder / "never").exists()
+
+
+def test_only_the_guard_is_killed(host: Host, fifo: Callable[[], str]) -> None:
+    backend = host.backend()
+    job = host.run(backend, f"sh -c 'echo > {host.folder}/fifo; sleep 60'; exit 4")
+    fifo()
+    guard, shepherd = herd_pids(host.state_path)
+    os.kill(guard, signal.SIGKILL)
+    assert wait_gone(guard)
+    host.recorder.wait(host.run(backend, "true"))
+    assert job.parts[0].pid is not None
+    os.killpg(job.parts[0].pid, signal.SIGKILL)
+    host.recorder.wait(job)
+    assert (job.state, job.exit_code) == (JobState.FAILED, 4)
+    assert not wait_gone(shepherd, 0)
+
+
+def test_a_job_that_ends_while_there_is_no_shepherd_keeps_its_code(
+    host: Host, fifo: Callable[[], str]
+) -> None:
+    """Neither daemon nor shepherd see it end; the next of both know how, and go on with it."""
+    backend = host.backend()
+    job = host.run(backend, f"sh -c 'echo $$ > {host.folder}/fifo; sleep 60'; exit 8")
+    shell = int(fifo())
+    guard, shepherd = herd_pids(host.state_path)
+    backend.close()
+    os.kill(guard, signal.SIGSTOP)  # so that no shepherd is started again yet
+    os.kill(shepherd, signal.SIGKILL)
+    assert wait_gone(shepherd)
+    os.kill(shell, signal.SIGTERM)
+    assert wait_gone(shell)
+    os.kill(guard, signal.SIGCONT)
+    host.backend().reconcile([job])
+    host.recorder.wait(job)
+    assert [part.returncode for part in job.parts] == [128 + 15, 8]
 
 
 def test_a_job_of_a_killed_shepherd_can_be_canceled(host: Host) -> None:
@@ -304,10 +356,11 @@ def test_a_job_from_before_a_reboot_is_lost(host: Host) -> None:
 def test_the_shepherd_ends_without_daemon_and_jobs(host: Host) -> None:
     backend = host.backend()
     host.recorder.wait(host.run(backend, "true"))
-    shepherd = host.shepherd()
-    assert Path(f"/proc/{shepherd}/stat").read_text().split()[5] == str(shepherd)  # its own session
+    guard, shepherd = herd_pids(host.state_path)
+    assert os.getsid(shepherd) == guard != os.getsid(0)  # a session of their own
     backend.close()
     assert wait_gone(shepherd)
+    assert wait_gone(guard)
     assert marked(host.mark) == []
 
 
@@ -327,9 +380,14 @@ def test_the_shepherd_stays_while_a_job_runs(host: Host, fifo: Callable[[], str]
 def test_the_shepherd_is_small(host: Host) -> None:
     backend = host.backend()
     host.recorder.wait(host.run(backend, "true"))
-    status = Path(f"/proc/{host.shepherd()}/status").read_text()
-    (rss_kb,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-    assert rss_kb < 25_000
+    guard, shepherd = herd_pids(host.state_path)
+    assert rss_kb(shepherd) < 25_000
+    assert rss_kb(guard) < 16_000  # most of it is shared with the shepherd
+
+
+def rss_kb(pid: int, field: str = "VmRSS:") -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
 def test_a_folder_that_others_may_write_to_is_refused(host: Host) -> None:
