@@ -82,6 +82,11 @@ class Settings:
     config_file: Path | None = None
 
     @property
+    def exit_grace_s(self) -> float | None:
+        """How long host jobs may take to end when the daemon stops; None: they run on."""
+        return self.kill_grace_s if self.kill_jobs_on_exit else None
+
+    @property
     def directive_path(self) -> Path:
         """The directive file, whether or not one was named."""
         return self.directive_file or self.db_path / "d_msg.json"

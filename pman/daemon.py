@@ -7,8 +7,8 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import zmq
 
@@ -28,6 +28,7 @@ from pman.jobdb.opening import OpenJobDB, open_job_db
 from pman.jobdb.store import JobStore
 from pman.output import OutputFiles
 from pman.services.base import Service
+from pman.services.closer import BEYOND_GRACE_S, BackendCloser
 from pman.services.directive import DirectiveWatcher
 from pman.services.front import Front
 from pman.services.keeper import Keeper
@@ -49,21 +50,6 @@ ERRAND_THREADS = 2
 
 HOST = "host"
 LOOPBACK = ("127.", "localhost")
-
-
-class BackendCloser(Service):
-    """Gives the backends their place in the order of the stop: after listeners, before disks."""
-
-    def __init__(self, backends: Mapping[str, Backend], errands: Executor) -> None:
-        super().__init__("backends")
-        self._backends = backends
-        self._errands = errands
-
-    def teardown(self) -> None:
-        """Close the backends; jobs run on."""
-        self._errands.shutdown(wait=True, cancel_futures=True)
-        for backend in self._backends.values():
-            backend.close()
 
 
 class Daemon:
@@ -129,7 +115,8 @@ class Daemon:
                 for n in range(settings.listeners)
             ]
             directives = DirectiveWatcher(settings, dispatcher.execute)
-            self._start([writer, saver, BackendCloser(self._backends, errands)])
+            closer = BackendCloser(self._backends, errands, store, settings.exit_grace_s)
+            self._start([writer, saver, closer])
             store.on_settled(self._settle)
             unfinished = store.unfinished()
             for backend in self._backends.values():
@@ -216,12 +203,15 @@ class Daemon:
         failed = [service for service in self._services if service.failure is not None]
         for service in failed:
             _log.error("%s failed: %s", service.name, service.failure)
-        _log.info("stopping; host jobs run on")
+        ends = "are ended" if self.settings.kill_jobs_on_exit else "run on"
+        _log.info("stopping; host jobs %s", ends)
         return 1 if failed else 0
 
     def _stop_services(self) -> None:
         """Stop in the reverse order of the start, so that what others rely on goes last."""
         deadline = time.monotonic() + STOP_TIMEOUT_S
+        if self.settings.exit_grace_s is not None:
+            deadline += self.settings.exit_grace_s + BEYOND_GRACE_S
         for service in reversed(self._services):
             service.request_stop()
             if not service.join(deadline):
