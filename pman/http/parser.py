@@ -68,6 +68,7 @@ class RequestParser:
         "_quiet_bytes",
         "_start",
         "_unknown_method",
+        "_upgrade_offered",
         "_url",
         "_version",
     )
@@ -93,9 +94,14 @@ class RequestParser:
         self._framing: dict[str, str] = {}
         self._body = b""
         self._pieces: bytearray | None = None
-        self._http = httptools.HttpRequestParser(self)
+        self._upgrade_offered = False
+        self._http = self._new_parser()
+
+    def _new_parser(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self)
         # RFC 9112, section 2.2: a recipient may take a single LF as a line terminator.
-        self._http.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)
+        parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)
+        return parser
 
     @property
     def is_idle(self) -> bool:
@@ -138,7 +144,7 @@ class RequestParser:
             self._refuse_method()
             return events
         try:
-            self._http.feed_data(raw)
+            self._feed_llhttp(raw)
         except httptools.HttpParserInvalidMethodError:
             self._refuse_method()
         except httptools.HttpParserError as exc:
@@ -147,6 +153,34 @@ class RequestParser:
         if self._open and not self._progress:
             self._count_quiet(len(raw))
         return events
+
+    def _feed_llhttp(self, raw: bytes) -> None:
+        try:
+            self._http.feed_data(raw)
+        except httptools.HttpParserUpgrade as exc:
+            self._decline_upgrade(raw[exc.args[0] :])
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Go on in HTTP/1.1, as RFC 9110, section 7.8 lets a server do.
+
+        llhttp takes what follows such a head for another protocol. So a new parser gets the same
+        head, without the offer, and then the rest.
+        """
+        headers = self._headers
+        lines = [f"{self._http.get_method().decode()} {self._url.decode('latin-1')} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in headers if name.lower() != "upgrade"]
+        self._upgrade_offered = False
+        self._http = self._new_parser()
+        events = self._events
+        self._http.feed_data("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        if self._open:
+            self._headers = headers  # as they were sent
+        else:
+            completed = events[-1]
+            assert isinstance(completed, Request)
+            completed.headers = headers
+        if rest and not self._closed:
+            self._feed_llhttp(rest)
 
     # --- called by httptools ----------------------------------------------------------------
 
@@ -186,7 +220,10 @@ class RequestParser:
         if version != "1.1" and version != "1.0":
             self._stop(_wrong_version(version))
         if self._http.should_upgrade():
-            self._stop(self._no_upgrade())
+            if self._http.get_method() == b"CONNECT":
+                self._stop(MethodNotAllowed("method 'CONNECT' is not known"))
+            self._upgrade_offered = True
+            return
         if self._framing:
             self._check_framing()
 
@@ -210,6 +247,8 @@ class RequestParser:
 
     def on_message_complete(self) -> None:
         """End a request."""
+        if self._upgrade_offered:
+            return  # not complete: llhttp stops here, and `_decline_upgrade` goes on
         body = self._body
         if self._pieces is not None:
             body = bytes(self._pieces)
@@ -309,11 +348,6 @@ class RequestParser:
             return _wrong_version("2.0")
         said = "" if exc is None else f": {str(exc)[:1].lower()}{str(exc)[1:]}"
         return MalformedRequest(f"the request is not HTTP/1.1{said}")
-
-    def _no_upgrade(self) -> PmanError:
-        if self._http.get_method() == b"CONNECT":
-            return MethodNotAllowed("method 'CONNECT' is not known")
-        return NotSupported("the protocol cannot be upgraded (HTTP/1.1 only)")
 
     def _head_too_large(self) -> PmanError:
         return RequestTooLarge(

@@ -42,6 +42,12 @@ def request(*pieces: bytes) -> Request:
     return event
 
 
+def only_requests(*pieces: bytes) -> list[Request]:
+    events = feed(*pieces)
+    assert all(isinstance(event, Request) for event in events), events
+    return [event for event in events if isinstance(event, Request)]
+
+
 def rejection(*pieces: bytes, parser: RequestParser | None = None) -> Rejection:
     event = feed(*pieces, parser=parser)[-1]
     assert isinstance(event, Rejection), event
@@ -137,7 +143,6 @@ def test_what_follows_a_closing_request_is_not_read() -> None:
         (b"GET / HTTP/1.1\r\nA: b\r\n folded\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nA: b\rC: d\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nA: \0\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", 501),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
         (
@@ -163,6 +168,36 @@ def test_what_is_not_a_request_is_refused_wherever_it_is_cut(raw: bytes, status:
     assert raw.startswith(whole.raw)
     for cut in range(1, len(raw)):
         assert rejection(raw[:cut], raw[cut:]).error.hint == status, cut
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"x/1, y"])
+def test_an_offer_to_upgrade_is_not_taken_and_does_no_harm(protocol: bytes) -> None:
+    raw = (
+        b"POST /a HTTP/1.1\r\nConnection: Upgrade, X\r\nUpgrade: %b\r\nContent-Length: 3\r\n\r\nabc"
+        b"GET /b HTTP/1.1\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"
+        b"GET /c HTTP/1.1\r\nConnection: close\r\n\r\n" % protocol
+    )
+    whole = only_requests(raw)
+    assert [(r.target, r.body) for r in whole] == [("/a", b"abc"), ("/b", b""), ("/c", b"")]
+    assert ("Upgrade", protocol.decode()) in whole[0].headers
+    assert [r.keep_alive for r in whole] == [True, True, False]
+    for cut in range(1, len(raw)):
+        assert only_requests(raw[:cut], raw[cut:]) == whole, cut
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (
+            b"POST / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n"
+            b"Content-Length: 1001\r\n\r\n",
+            413,
+        ),
+        (b"GET / HTTP/2.0\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", 501),
+    ],
+)
+def test_an_offer_to_upgrade_loosens_no_check(raw: bytes, status: int) -> None:
+    assert rejection(raw).error.hint == status
 
 
 def test_nothing_is_read_after_a_rejection() -> None:
