@@ -141,13 +141,18 @@ class Keeper(Service):
         """Let some jobs go that are too many; return whether there were any."""
         names = self._ledger.surplus(self._now(), self._end_of, STEP_JOBS)
         gone = [job for name in names if (job := self._discard(name)) is not None]
-        try:
-            self._store.clear(gone)
-        except SnapshotError as exc:
-            _log.error("jobs that were to go are still in the job DB: %s", exc)  # for a while
-        for job in gone:
-            self._ledger.discard(job.name)
+        if gone:
+            self._forget(gone)
         return bool(names)
+
+    def _forget(self, jobs: list[Job]) -> None:
+        try:
+            self._store.clear(jobs)
+        except SnapshotError as exc:
+            # The writer tries again, and the next start finds what is left.
+            _log.error("jobs that were to go are still in the job DB: %s", exc)
+        for job in jobs:
+            self._ledger.discard(job.name)
 
     def _discard(self, name: str) -> Job | None:
         """Remove what a job has left everywhere but in the store; None: it stays, or has gone."""
