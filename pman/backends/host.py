@@ -23,7 +23,8 @@ from pman.job.record import HostFacts, Job
 from pman.job.shell import split_compound
 from pman.job.spec import JobSpec, flag
 from pman.job.state import JobState
-from pman.shepherd.client import Link, public_environment
+from pman.shepherd.client import Link
+from pman.shepherd.launch import public_environment
 from pman.shepherd.place import Place
 from pman.shepherd.protocol import (
     Cancel,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from pman.errors import BackendUnavailable
@@ -80,11 +82,39 @@ class Place:
         return folder
 
     def read_socket(self) -> Path | None:
-        """Return where the socket is, or None when no shepherd has noted it yet."""
+        """Return where the socket is, or None when no shepherd has made it yet.
+
+        Raises:
+            BackendUnavailable: Somebody else could talk to it, or could have put it there.
+        """
         try:
-            return Path(os.fsdecode(self.note_path.read_bytes()))
+            path = Path(os.fsdecode(self.note_path.read_bytes()))
+            info = path.lstat()
         except FileNotFoundError:
             return None
+        private_folder(path.parent)
+        wrong = _stranger(info, stat.S_ISSOCK(info.st_mode), "a socket")
+        if wrong:
+            raise BackendUnavailable(f"{str(path)!r} {wrong}, so host jobs cannot be run")
+        return path
+
+    def and_successors(self) -> Iterator[Place]:
+        """Give this place and those below it, for as long as they are there, and one more."""
+        yield self
+        for number in itertools.count(2):
+            place = Place(self.state_path / str(number))
+            yield place
+            if not place.jobs_path.exists():
+                return
+
+    def is_in_use(self) -> bool:
+        """Tell whether a shepherd lives here, or has left jobs."""
+        if not self.jobs_path.exists():
+            return False
+        lock = self.lock()
+        if lock is not None:
+            os.close(lock)
+        return lock is None or any(self.jobs_path.iterdir())
 
 
 def _fits_socket(path: Path) -> bool:
@@ -106,14 +136,19 @@ def private_folder(path: Path) -> None:
         info = path.lstat()
     except OSError as exc:
         raise BackendUnavailable(f"folder {str(path)!r} cannot be made: {exc.strerror}") from exc
-    wrong = None
-    if not stat.S_ISDIR(info.st_mode):
-        wrong = "is not a folder (links are not followed)"
-    elif info.st_uid != os.geteuid():
-        wrong = f"belongs to user {info.st_uid}, expected {os.geteuid()}"
-    elif info.st_mode & 0o022:
-        wrong = f"has mode {stat.S_IMODE(info.st_mode):o}, expected 700: others may write to it"
+    wrong = _stranger(info, stat.S_ISDIR(info.st_mode), "a folder (links are not followed)")
     if wrong:
         raise BackendUnavailable(f"folder {str(path)!r} {wrong}, so host jobs cannot be run")
     if info.st_mode & 0o077:
         path.chmod(0o700)
+
+
+def _stranger(info: os.stat_result, is_kind: bool, kind: str) -> str:
+    """Say what is wrong with a file that only we may write to, or return ""."""
+    if not is_kind:
+        return f"is not {kind}"
+    if info.st_uid != os.geteuid():
+        return f"belongs to user {info.st_uid}, expected {os.geteuid()}"
+    if info.st_mode & 0o022:
+        return f"has mode {stat.S_IMODE(info.st_mode):o}, expected 700: others may write to it"
+    return ""

@@ -2,6 +2,9 @@
 
 One ZeroMQ message is one JSON object; `op` names its kind. The log of a job on disk holds the same:
 a `JobRecord` in its first line, an `Update` in each further one.
+
+Whatever the version: all but `Start` and `Refused` stays readable, as do the logs, so that a daemon
+can let a shepherd of another version finish its jobs. New fields have defaults.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import os
 
 import msgspec
 
-#: Raised when an old shepherd could not serve a new daemon any more.
+#: Raised when an old shepherd could not start jobs for a new daemon any more.
 VERSION = 1
 
 

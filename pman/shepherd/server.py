@@ -162,6 +162,10 @@ class Server:
             self._keep_hello(command)
             self._herd.meet(command)
             self._tell(Welcome(os.getpid(), list(self._herd.jobs.values())))
+        elif identity != self._daemon:
+            # Left over from a line to the shepherd before us. Its daemon says hello and sends anew
+            # what we don't know; a `Start` that is late would start a settled job again.
+            return
         elif isinstance(command, Start):
             self._herd.start(command)
         elif isinstance(command, Cancel):

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket as socket_module
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pman.errors import BackendUnavailable
 from pman.shepherd.place import MAX_SOCKET_PATH_BYTES, Place, private_folder
+
+
+@contextlib.contextmanager
+def listening(path: Path, mode: int) -> Iterator[None]:
+    """Have a socket at `path`, for as long as it is needed."""
+    with socket_module.socket(socket_module.AF_UNIX) as made:
+        made.bind(os.fspath(path))
+        path.chmod(mode)
+        yield
+    path.unlink()
 
 
 def test_folders_are_made_for_us_alone(tmp_path: Path) -> None:
@@ -65,7 +78,62 @@ def test_one_shepherd_holds_the_lock(tmp_path: Path) -> None:
 def test_the_socket_is_where_the_note_says(tmp_path: Path) -> None:
     place = Place(tmp_path)
     assert place.read_socket() is None
-    assert place.choose_socket() == place.read_socket()
+    path = place.choose_socket()
+    assert place.read_socket() is None  # nobody listens yet
+    with listening(path, 0o700):
+        assert place.read_socket() == path
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o702, 0o777])
+def test_sockets_that_others_could_talk_to_are_refused(tmp_path: Path, mode: int) -> None:
+    place = Place(tmp_path)
+    with (
+        listening(place.choose_socket(), mode),
+        pytest.raises(BackendUnavailable, match=f"mode {mode:o}, expected 700"),
+    ):
+        place.read_socket()
+
+
+def test_sockets_in_a_folder_of_all_are_refused(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    open_folder = tmp_path / "open"
+    open_folder.mkdir()
+    open_folder.chmod(0o777)
+    place.note_path.write_text(str(open_folder / "s"))
+    with (
+        listening(open_folder / "s", 0o700),
+        pytest.raises(BackendUnavailable, match="others may write to it"),
+    ):
+        place.read_socket()
+
+
+def test_what_is_no_socket_is_refused(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.choose_socket().write_text("x")
+    with pytest.raises(BackendUnavailable, match="is not a socket"):
+        place.read_socket()
+
+
+def test_places_below_are_found(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    assert [p.state_path for p in place.and_successors()] == [tmp_path, tmp_path / "2"]
+    Place(tmp_path / "2").prepare()
+    names = [p.state_path.name for p in place.and_successors()]
+    assert names == [tmp_path.name, "2", "3"]
+
+
+def test_a_place_is_in_use_by_a_shepherd_or_by_jobs(tmp_path: Path) -> None:
+    place = Place(tmp_path / "x")
+    assert not place.is_in_use()
+    place.prepare()
+    assert not place.is_in_use()
+    lock = place.lock()
+    assert lock is not None
+    assert place.is_in_use()
+    os.close(lock)
+    assert not place.is_in_use()
+    (place.jobs_path / "job.jsonl").touch()
+    assert place.is_in_use()
 
 
 @pytest.mark.parametrize("name", ["long" * 40, "latin\udce9"])
@@ -77,7 +145,8 @@ def test_paths_that_no_socket_can_have(
     place = Place(tmp_path / name)
     place.prepare()
     socket = place.choose_socket()
-    assert socket == place.read_socket()
+    with listening(socket, 0o700):
+        assert socket == place.read_socket()
     assert socket.parent.parent == runtime
     assert len(os.fsencode(socket)) <= MAX_SOCKET_PATH_BYTES
     assert socket == Place(tmp_path / name).choose_socket()
