@@ -70,6 +70,7 @@ class Settings:
     max_connections: int = 10_000
     header_timeout_s: float = 30.0  #: from the first byte of a request to its last
     idle_timeout_s: float = 300.0  #: between requests
+    max_incoming_bytes: int = 1024 * 1024 * 1024  #: of unfinished requests, all clients together
     max_unread_bytes: int = 16 * 1024 * 1024  #: of replies to one client that does not read
     max_inline_output_bytes: int = 1024 * 1024  #: of one stream in one reply
     max_output_bytes: int = 1024 * 1024 * 1024  #: of one stream of one part of a host job; 0: all
@@ -438,6 +439,15 @@ OPTIONS: tuple[Option, ...] = (
         group="Limits",
         is_new=True,
         help="Longest time that a connection may stay open between requests.",
+    ),
+    Option(
+        flag="--maxIncoming",
+        field="max_incoming_bytes",
+        kind=SIZE,
+        metavar="SIZE",
+        group="Limits",
+        is_new=True,
+        help="Most bytes of unanswered requests kept for all clients together.",
     ),
     Option(
         flag="--maxUnread",

@@ -109,9 +109,21 @@ class RequestParser:
         return not self._open
 
     @property
+    def held_bytes(self) -> int:
+        """Size of the body of the request that is not complete."""
+        return len(self._pieces) if self._pieces is not None else len(self._body) * self._open
+
+    @property
     def is_closed(self) -> bool:
         """True once nothing more is read: after a rejection, or a request that closes."""
         return self._closed
+
+    def drop(self) -> None:
+        """Give up the request that is not complete; nothing more is read."""
+        self._closed = True
+        self._open = False
+        self._body = b""
+        self._pieces = None
 
     def feed(self, raw: bytes) -> list[Event]:
         """Add bytes from the wire; return what they complete, oldest first.
@@ -334,9 +346,7 @@ class RequestParser:
         raise _Stop
 
     def _reject(self, error: PmanError) -> None:
-        self._closed = True
-        self._open = False
-        self._pieces = None
+        self.drop()
         self._events.append(Rejection(error, self._start[: grammar.MAX_KEPT_BYTES]))
 
     def _reason(self, exc: Exception | None) -> PmanError:

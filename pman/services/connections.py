@@ -71,12 +71,14 @@ class Connection(Client):
         held: Pieces not given to the parser, because too much is on its way.
         held_bytes: Their size.
         body_bytes: Size of the bodies in `slots`.
+        charged_bytes: What it has of `HttpClients.buffered_bytes`.
         sent_bytes: Size of all replies.
         descriptor: Of libzmq's socket, and the inode by which to know that it still is that socket.
     """
 
     __slots__ = (
         "body_bytes",
+        "charged_bytes",
         "descriptor",
         "held",
         "held_bytes",
@@ -96,6 +98,7 @@ class Connection(Client):
         self.held: collections.deque[bytes] = collections.deque()
         self.held_bytes = 0
         self.body_bytes = 0
+        self.charged_bytes = 0
         self.sent_bytes = 0
         self.descriptor: tuple[int, int] | None = None
 
@@ -106,6 +109,8 @@ class HttpClients(ClientSide[Connection]):
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self._max_connections = connection_limit(self.settings)
+        #: Of requests, complete or not, that have not been answered.
+        self.buffered_bytes = 0
         # Closed connections whose last reply may never be read: (when to cut, descriptor).
         self._closing: collections.deque[tuple[float, tuple[int, int]]] = collections.deque()
 
@@ -149,10 +154,18 @@ class HttpClients(ClientSide[Connection]):
                 self.send(client, (view[start : start + PIECE_BYTES],), now)
         if small and not client.is_gone:
             self.send(client, (small[0] if len(small) == 1 else b"".join(small),), now)
+        if client.charged_bytes:
+            self._charge(client)
         if not client.is_gone and not slots:
             self._rest(client, now)
         if client.held and not self._is_full(client):
             self._take_held(client, now)
+
+    def forget(self, client: Connection) -> None:
+        """Drop a connection that is gone, and what it had of the account."""
+        super().forget(client)
+        self.buffered_bytes -= client.charged_bytes
+        client.charged_bytes = 0
 
     def sweep(self, now: float) -> None:
         """Act on deadlines that have passed, and set `next_sweep`."""
@@ -226,6 +239,29 @@ class HttpClients(ClientSide[Connection]):
             self._offer(client)
         elif was_idle and not client.slots and not client.parser.is_idle:
             self._expect(client, now + self.settings.header_timeout_s)
+        if self._charge(client) > 0 and self.buffered_bytes > self.settings.max_incoming_bytes:
+            self._turn_away(client, now)
+
+    def _charge(self, client: Connection) -> int:
+        """Bring the account of a connection up to date; return by how much it grew."""
+        size = client.parser.held_bytes + client.body_bytes + client.held_bytes
+        growth = size - client.charged_bytes
+        client.charged_bytes = size
+        self.buffered_bytes += growth
+        return growth
+
+    def _turn_away(self, client: Connection, now: float) -> None:
+        """Refuse a request for which there is no room; small ones, which come whole, are served."""
+        if client.parser.is_idle or client.is_ended:
+            return
+        error = PmanError(
+            f"pman holds {self.buffered_bytes} bytes of unanswered requests, which is the most that"
+            " it may; try again later",
+            hint=503,
+        )
+        client.parser.drop()
+        self._charge(client)
+        self._refuse(client, Rejection(error, b""), now, lingers=True)
 
     def _take_held(self, client: Connection, now: float) -> None:
         while client.held and not client.is_ended and not self._is_full(client):
@@ -326,7 +362,9 @@ class HttpClients(ClientSide[Connection]):
         client.slots.clear()
         client.out.clear()
         client.held.clear()
-        client.out_bytes = client.held_bytes = 0
+        client.out_bytes = client.held_bytes = client.body_bytes = 0
+        client.parser.drop()
+        self._charge(client)
         client.deadline = NEVER
         client.is_ended = True
         self._stalled.pop(client.identity, None)  # libzmq announces the end

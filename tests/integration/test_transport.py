@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import zmq
+from daemon_process import wait_until
 from front_harness import PATIENCE_S, Daemon, chunked, post
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -226,6 +227,29 @@ def test_a_half_closed_request_is_carried_out(shared: Daemon) -> None:
     while handler.handled[-1].body != b"half-closed":
         assert handler.handled_count.acquire(timeout=PATIENCE_S)
     shared.hello()
+
+
+def test_all_clients_together_are_bounded() -> None:
+    half = b"x" * 50_000
+    with Daemon(max_incoming_bytes=220_000) as daemon, contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(daemon.connect()) for _ in range(5)]
+        for wire in wires[:4]:
+            wire.send(post(half + half)[: -len(half)])
+        clients = daemon.front._clients
+        wait_until(lambda: clients.buffered_bytes == 4 * len(half), "all that was sent is there")
+        wires[4].send(post(half + half)[: -len(half)])
+        refused = wires[4].reply()
+        assert refused.status == 503
+        assert b"try again later" in refused.body
+        daemon.hello()
+        for wire in wires[:2]:
+            wire.sock.close()
+        wait_until(lambda: clients.buffered_bytes == 2 * len(half), "what was theirs is free")
+        for wire in wires[2:4]:
+            wire.send(half)
+            assert wire.reply().status == 200
+        assert daemon.ask(post(half + half)).status == 200
+        assert clients.buffered_bytes == 0
 
 
 # --- order, and who waits for whom ----------------------------------------------------------

@@ -45,6 +45,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "--maxConnections": ("5", 5),
     "--headerTimeout": ("1.5", 1.5),
     "--idleTimeout": ("20", 20.0),
+    "--maxIncoming": ("2GiB", 2 * 1024**3),
     "--maxUnread": ("1GiB", 1024**3),
     "--DBpath": ("/x/db", Path("/x/db")),
     "--DBsavePeriod": ("5", 5.0),
