@@ -22,6 +22,7 @@ from pman.actions.get import look_up
 from pman.auth import TokenAuth
 from pman.envelope import ABSENT, Envelope
 from pman.errors import (
+    Forbidden,
     MalformedRequest,
     MethodNotAllowed,
     PmanError,
@@ -129,6 +130,7 @@ class Dispatcher:
         method = request.method
         if method == "OPTIONS" and self._allowed_origin(request) is not None:
             return Outcome(True)  # a browser's preflight, which never carries a token
+        self._check_origin(request)
         if self._auth is not None:
             self._auth.check(request)
         try:
@@ -147,6 +149,18 @@ class Dispatcher:
         raise MethodNotAllowed(
             f"method is {shown(method)}, expected one of {', '.join(METHODS)}", field="method"
         )
+
+    def _check_origin(self, request: Request) -> None:
+        """Refuse what a web page of somebody else has a browser send.
+
+        A browser sends a POST of text to any address, ours on this machine among them, and asks
+        nobody; but it names the page's origin. Programs send no `Origin`.
+        """
+        origins = request.header_values("origin")
+        if origins and self._allowed_origin(request) is None:
+            raise Forbidden(
+                f"origin is {shown(origins[0])}, expected one of --corsOrigin", field="Origin"
+            )
 
     def _document(self, request: Request, envelope: Envelope) -> Any:
         """Return the JSON of the body, ABSENT when the body is empty."""

@@ -8,6 +8,11 @@ from pman.auth import header_lines
 from pman.errors import PmanError
 from pman.http.message import Request
 
+#: Longest text of a body that a reply repeats, bytes; 2.2 could not take more than this. A refused
+#: request gets less of it back: who has no token shall not have us work for him.
+MAX_ECHO_BYTES = 64 * 1024
+MAX_REFUSED_ECHO_BYTES = 8 * 1024
+
 #: Marks a part of the envelope that this reply does not have; None is a value of JSON.
 ABSENT: Any = object()
 
@@ -54,7 +59,7 @@ class Envelope:
         if self.get is not ABSENT:
             reply["GET"] = self.get
         if self.text is not ABSENT:
-            reply["client_json_payload"] = self.text
+            reply["client_json_payload"] = _cut(self.text, MAX_ECHO_BYTES)
             reply["client_json_len"] = len(self.text)
         if self.parsed:
             reply["payloadsize"] = len(self.text)
@@ -69,13 +74,20 @@ class Envelope:
     def _received(self, first_line: str) -> list[str]:
         """Return the lines of the request; secrets in headers are masked."""
         request = self._request
-        text = self.text
-        if text is ABSENT:
-            text = request.body.decode("utf-8", "replace")
-        lines: list[str] = text.split("\n")
+        if self.text is ABSENT:
+            raw = request.body[: MAX_REFUSED_ECHO_BYTES + 1]
+            text = _cut(raw.decode("utf-8", "replace"), MAX_REFUSED_ECHO_BYTES)
+        else:
+            text = _cut(self.text, MAX_ECHO_BYTES)
+        lines = text.split("\n")
         if not request.is_http:
             return lines
         return [first_line, *header_lines(request.headers), "\r", *lines]
+
+
+def _cut(text: str, length: int) -> str:
+    """Return a text, of a long one its beginning with a note that it goes on."""
+    return text if len(text) <= length else f"{text[:length]}\n[pman: the rest is not repeated]"
 
 
 def describe(error: PmanError) -> dict[str, str]:

@@ -12,8 +12,9 @@ from action_harness import Harness, harness
 
 from pman.actions._selection import FEW_JOBS
 from pman.auth import TokenAuth
+from pman.envelope import MAX_ECHO_BYTES, MAX_REFUSED_ECHO_BYTES
 from pman.errors import MalformedRequest
-from pman.http.message import Request
+from pman.http.message import Request, Response
 
 
 @pytest.fixture
@@ -91,6 +92,29 @@ def test_secrets_in_headers_are_masked(pman: Harness) -> None:
     assert "s3cret" not in json.dumps(reply.json)
     assert "authorization: ***\r" in reply.json["receivedByServer"]
     assert "Host: x\r" in reply.json["receivedByServer"]
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "\\n"])
+def test_a_long_body_is_repeated_in_part(pman: Harness, letter: str) -> None:
+    text = letter * 1_000_000
+    body = f'{{"payload": {{"action": "status", "meta": {{"key": "jid", "value": "{text}"}}}}}}'
+    reply = pman.send("POST", body=body.encode())
+    assert reply.code == 200
+    assert reply.json["client_json_len"] == len(body)
+    for shown in ("\n".join(reply.json["receivedByServer"]), reply.json["client_json_payload"]):
+        assert len(shown) < MAX_ECHO_BYTES + 1000
+        assert shown.endswith("[pman: the rest is not repeated]")
+
+
+def test_who_has_no_token_gets_little_of_the_body_back(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_text("s3cret\n")
+    path.chmod(0o600)
+    with harness(tmp_path, TokenAuth(path)) as pman:
+        response = pman.dispatcher.handle(Request("POST", "/", body=b"\n\xff" * 5_000_000))
+        assert isinstance(response, Response)
+        assert response.status == 401
+        assert len(response.body) < 30 * MAX_REFUSED_ECHO_BYTES
 
 
 def test_a_threaded_request_gets_no_result(pman: Harness) -> None:
@@ -221,8 +245,20 @@ def test_only_origins_of_the_list_may_read(tmp_path: Path, method: str) -> None:
         ours = pman.send(method, "/", headers=[("Origin", "https://a.example")])
         others = pman.send(method, "/", headers=[("Origin", "https://b.example")])
     assert ours.headers["Access-Control-Allow-Origin"] == "https://a.example"
+    assert others.code == 403
     assert "Access-Control-Allow-Origin" not in others.headers
     assert others.headers["Vary"] == "Origin"
+
+
+def test_a_page_of_somebody_else_can_run_nothing(pman: Harness) -> None:
+    headers = [("Host", "127.0.0.1:5010"), ("Origin", "https://evil.example")]
+    reply = pman.post(
+        "run",
+        {"cmd": "true", "auid": "t", "jid": "j", "threaded": True},
+        headers=[*headers, ("Content-Type", "text/plain")],
+    )
+    assert (reply.code, reply.error["field"]) == (403, "Origin")
+    assert pman.store.count == 0
 
 
 def test_a_preflight_of_a_known_origin_needs_no_token(tmp_path: Path) -> None:
@@ -232,7 +268,7 @@ def test_a_preflight_of_a_known_origin_needs_no_token(tmp_path: Path) -> None:
     with harness(tmp_path, TokenAuth(path), cors_origins=("https://a.example",)) as pman:
         known = pman.send("OPTIONS", "/", headers=[("Origin", "https://a.example")])
         unknown = pman.send("OPTIONS", "/", headers=[("Origin", "https://b.example")])
-    assert (known.code, unknown.code) == (200, 401)
+    assert (known.code, unknown.code) == (200, 403)
     assert "POST" in known.headers["Access-Control-Allow-Methods"]
 
 
