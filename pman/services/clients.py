@@ -254,6 +254,8 @@ class ClientSide(abc.ABC, Generic[C]):
         if not client.out:
             self._stalled.pop(client.identity, None)
             self.flush(client, now)
+            if client.slots and not client.out:
+                client.deadline = NEVER  # it waits for us now, not we for it
             self._offer(client)
             return True
         if len(client.out) < before:

@@ -164,6 +164,9 @@ class HttpClients(ClientSide[Connection]):
     def forget(self, client: Connection) -> None:
         """Drop a connection that is gone, and what it had of the account."""
         super().forget(client)
+        # Parser and llhttp refer to each other: what they hold would wait for the collector.
+        client.parser.drop()
+        client.held.clear()
         self.buffered_bytes -= client.charged_bytes
         client.charged_bytes = 0
 
@@ -227,7 +230,8 @@ class HttpClients(ClientSide[Connection]):
                     client.waiting.append(slot)
                 else:
                     self.accept(client, slot, event)
-                client.deadline = NEVER
+                if not client.out:  # else the deadline is that of the output
+                    client.deadline = NEVER
             elif isinstance(event, Rejection):
                 lingers = event.error.hint in (413, 431) or len(raw) >= READ_BYTES
                 self._refuse(client, event, now, lingers=lingers)
@@ -395,9 +399,10 @@ def _cut(descriptor: tuple[int, int]) -> bool:
     """Shut down a socket that libzmq owns, which it takes for the client's doing."""
     number, inode = descriptor
     try:
-        if os.fstat(number).st_ino != inode:
-            return False
+        # First a descriptor of our own: libzmq may close its, and the number be used again.
         with os_socket.socket(fileno=os.dup(number)) as owned:
+            if os.fstat(owned.fileno()).st_ino != inode:
+                return False
             owned.shutdown(os_socket.SHUT_RDWR)
     except OSError:
         return False  # gone in the meantime

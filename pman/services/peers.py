@@ -9,7 +9,7 @@ import zmq
 
 from pman.errors import MalformedRequest, PmanError, RequestTooLarge
 from pman.http.message import Request
-from pman.services.clients import NEVER, STOPPING, Client, ClientSide
+from pman.services.clients import MAX_IN_FLIGHT, NEVER, STOPPING, Client, ClientSide
 from pman.services.exchange import Slot
 
 #: Messages taken in one go before replies have their turn.
@@ -55,7 +55,7 @@ class ZmtpClients(ClientSide[Client]):
         if len(frames) > 1 and not frames[0]:
             slot.delimiter = True
             frames = frames[1:]
-        error = self._check(frames)
+        error = self._check(client, frames)
         if error is not None:
             slot.response = self.handler.reject(error, b"")
             client.slots.append(slot)
@@ -72,9 +72,11 @@ class ZmtpClients(ClientSide[Client]):
         self.flush(client, now)
         self._offer(client)
 
-    def _check(self, frames: list[bytes]) -> PmanError | None:
+    def _check(self, client: Client, frames: list[bytes]) -> PmanError | None:
         if self.is_draining:
             return STOPPING
+        if len(client.slots) >= MAX_IN_FLIGHT:
+            return PmanError(f"{MAX_IN_FLIGHT} requests of this peer are on their way", hint=503)
         if not 1 <= len(frames) <= 2:
             return MalformedRequest(
                 f"the message has {len(frames)} frames, expected the document, or the value of"

@@ -661,3 +661,49 @@ def test_replies_are_whole(shared: Daemon) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def stalled(daemon: Daemon) -> None:
+    """Wait until a client has output that it does not take."""
+    wait_until(lambda: daemon.front._clients._stalled, "a client does not read")
+
+
+@pytest.mark.slow
+def test_a_further_request_does_not_spare_a_client_that_does_not_read(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Daemon(idle_timeout_s=0.3) as daemon, daemon.connect() as wire:
+        wire.send(b"GET /big12000000 HTTP/1.1\r\n\r\n")
+        stalled(daemon)
+        wire.send(GET)
+        wait_until(lambda: "a client was dropped" in caplog.text, "it is dropped")
+        daemon.hello()
+
+
+@pytest.mark.slow
+def test_a_client_that_reads_again_is_not_cut_off_while_it_waits() -> None:
+    with Daemon(idle_timeout_s=0.3) as daemon, daemon.connect() as wire:
+        wire.send(b"GET /big12000000 HTTP/1.1\r\n\r\n" + post(b"", "/later"))
+        stalled(daemon)
+        assert len(wire.reply().body) == 12_000_000
+        assert daemon.handler.deferred_made.acquire(timeout=PATIENCE_S)
+        past = time.monotonic() + 4 * daemon.settings.idle_timeout_s
+        wait_until(lambda: daemon.hello() or time.monotonic() > past, "the time to be idle is over")
+        daemon.handler.deferred[0].resolve(Response(status=200, body=b"late"))
+        assert wire.reply().body == b"late"
+
+
+@pytest.mark.slow
+def test_what_a_connection_had_sent_goes_with_it() -> None:
+    with Daemon() as daemon:
+        for _ in range(5):
+            before = resident_bytes()
+            with contextlib.ExitStack() as stack:
+                wires = [stack.enter_context(daemon.connect()) for _ in range(10)]
+                for wire in wires:
+                    wire.send(post(b"x" * 6_000_000)[:-1])
+                size = 10 * (6_000_000 - 1)
+                clients = daemon.front._clients
+                wait_until(lambda: clients.buffered_bytes == size, "all is there")  # noqa: B023
+            wait_until(lambda: not clients.buffered_bytes, "all is gone")  # noqa: B023
+        assert resident_bytes() - before < 60_000_000
