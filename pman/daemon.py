@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import sys
 import threading
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 import zmq
 
@@ -22,7 +22,6 @@ from pman.backends import BACKENDS
 from pman.backends.base import Backend, BackendContext
 from pman.config import Settings
 from pman.dispatcher import Dispatcher
-from pman.errors import PmanError
 from pman.job.record import Job
 from pman.jobdb.opening import OpenJobDB, open_job_db
 from pman.jobdb.store import JobStore
@@ -30,6 +29,7 @@ from pman.output import OutputFiles
 from pman.services.base import Service
 from pman.services.closer import BEYOND_GRACE_S, BackendCloser
 from pman.services.directive import DirectiveWatcher
+from pman.services.errands import Errands
 from pman.services.front import Front
 from pman.services.keeper import Keeper
 from pman.services.listener import Listener
@@ -84,7 +84,7 @@ class Daemon:
         settings = self.settings
         auth = self._make_auth()
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        errands = ThreadPoolExecutor(ERRAND_THREADS, thread_name_prefix="errand")
+        errands = Errands(ERRAND_THREADS)
         try:
             output = OutputFiles(settings.db_path / "output", settings.max_inline_output_bytes)
             writer = Writer(job_db.database)
@@ -122,7 +122,9 @@ class Daemon:
             for backend in self._backends.values():
                 backend.start(store.observe)
             for backend in self._backends.values():
-                errands.submit(self._reconcile, backend, unfinished)
+                jobs = [job for job in unfinished if job.backend == backend.name]
+                errands.submit(backend.reconcile, jobs)
+            self._name_left_behind(unfinished)
             self._start([keeper, *listeners, front, directives])
             self._announce(front)
             self._stop.wait()
@@ -165,11 +167,12 @@ class Daemon:
         for service in services:
             service.wait_ready()
 
-    def _reconcile(self, backend: Backend, unfinished: list[Job]) -> None:
-        try:
-            backend.reconcile([job for job in unfinished if job.backend == backend.name])
-        except PmanError as exc:
-            _log.error("jobs of a former run could not be taken over: %s", exc)
+    def _name_left_behind(self, unfinished: list[Job]) -> None:
+        """Say which jobs nobody follows, because their backend is not among ours."""
+        for name in sorted({job.backend for job in unfinished} - set(self._backends)):
+            _log.warning(
+                "jobs of the backend %r are not followed: this pman was not started with it", name
+            )
 
     def _settle(self, job: Job) -> None:
         backend = self._backends.get(job.backend)
@@ -209,10 +212,16 @@ class Daemon:
 
     def _stop_services(self) -> None:
         """Stop in the reverse order of the start, so that what others rely on goes last."""
+        late: list[str] = []
         deadline = time.monotonic() + STOP_TIMEOUT_S
         if self.settings.exit_grace_s is not None:
             deadline += self.settings.exit_grace_s + BEYOND_GRACE_S
         for service in reversed(self._services):
             service.request_stop()
             if not service.join(deadline):
-                _log.error("%s did not stop in time", service.name)
+                late.append(service.name)
+        if late:
+            # Nothing may be closed that a thread still uses; what counts is on disk already.
+            _log.error("did not stop in time: %s", ", ".join(late))
+            logging.shutdown()
+            os._exit(1)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from pman.http.deferred import Deferred
 from pman.http.message import Request, Response
 from pman.jobdb.store import JobStore
 from pman.output import OutputFiles
+from pman.services.errands import Errands
 from pman.services.saver import Saver
 
 #: A moment, in UTC epoch seconds.
@@ -103,7 +103,7 @@ def harness(folder: Path, auth: TokenAuth | None = None, **settings: Any) -> Ite
         BackendContext(settings=chosen, instance="test", state_path=folder / "stub", output=output)
     )
     stopped = threading.Event()
-    with running_writer(folder) as writer, ThreadPoolExecutor(1) as errands:
+    with running_writer(folder) as writer, contextlib.closing(Errands(1)) as errands:
         store = JobStore(writer)
         saver = Saver(chosen, store, output)
         saver.start()

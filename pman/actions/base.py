@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
 from typing import Any, Protocol
 
 import msgspec
@@ -87,6 +86,13 @@ class ActionRequest(msgspec.Struct, frozen=True):
         return bool(self.meta.get("threaded"))
 
 
+class Errands(Protocol):
+    """Runs what takes a while and nobody waits for."""
+
+    def submit(self, errand: Callable[..., None], *args: Any) -> Any:
+        """Have `errand(*args)` run, soon, in another thread."""
+
+
 class Snapshots(Protocol):
     """Writes the readable snapshot on demand."""
 
@@ -120,7 +126,7 @@ class ActionContext:
     snapshots: Snapshots
     request_stop: Callable[[], None]
     now: Callable[[], float]
-    errands: Executor
+    errands: Errands
 
 
 class QuickMeta(msgspec.Struct, frozen=True):

@@ -8,7 +8,8 @@ import threading
 from pman.actions import action
 from pman.actions._selection import discard, select
 from pman.actions.base import ActionContext, ActionRequest, Answer, Later, Outcome
-from pman.errors import PmanError, UnknownJob
+from pman.backends.base import Backend
+from pman.errors import BackendUnavailable, PmanError, UnknownJob
 from pman.job.record import Job
 
 _log = logging.getLogger(__name__)
@@ -31,8 +32,19 @@ def delete(request: ActionRequest, context: ActionContext) -> Outcome | Later:
         return Outcome(False, _answer("", NOT_FOUND), code=404)
     for job in jobs:
         if not job.state.is_final:
-            context.backends[job.backend].cancel(job, context.settings.kill_grace_s)
+            _backend(job, context).cancel(job, context.settings.kill_grace_s)
     return Later(lambda answer: _Removal(jobs, context, answer).start())
+
+
+def _backend(job: Job, context: ActionContext) -> Backend:
+    backend = context.backends.get(job.backend)
+    if backend is None:
+        raise BackendUnavailable(
+            f"job {job.jid!r} runs on the backend {job.backend!r}, which this pman was not started"
+            " with; start it with that --container-env",
+            field="value",
+        )
+    return backend
 
 
 def _answer(job_id: str, words: str) -> dict[str, str]:
@@ -62,13 +74,18 @@ class _Removal:
         self._context.errands.submit(self._remove, job)
 
     def _remove(self, job: Job) -> None:
-        problem = ""
+        problem = "it could not be removed; the log of pman says why"
         try:
             discard(job, self._context)
             self._context.store.remove([job.name])
+            problem = ""
         except (PmanError, OSError) as exc:
             _log.error("job %s was not deleted: %s", job.name, exc)
             problem = str(exc)
+        finally:
+            self._count_down(problem)
+
+    def _count_down(self, problem: str) -> None:
         with self._lock:
             self._left -= 1
             self._problem = self._problem or problem

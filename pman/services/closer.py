@@ -6,13 +6,13 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Executor
 
 from pman.backends.base import Backend
 from pman.errors import BackendError, UnknownJob
 from pman.job.record import Job
 from pman.jobdb.store import JobStore
 from pman.services.base import Service
+from pman.services.errands import Errands
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class BackendCloser(Service):
     def __init__(
         self,
         backends: Mapping[str, Backend],
-        errands: Executor,
+        errands: Errands,
         store: JobStore,
         kill_grace_s: float | None,
     ) -> None:
@@ -48,7 +48,7 @@ class BackendCloser(Service):
 
     def teardown(self) -> None:
         """End what is to be ended, and close the backends; all other jobs run on."""
-        self._errands.shutdown(wait=True, cancel_futures=True)
+        self._errands.close()
         if self._kill_grace_s is not None:
             self._end_host_jobs(self._kill_grace_s)
         for backend in self._backends.values():

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from action_harness import Harness, harness
+from jobdb_builders import make_job
 
 from pman.actions import ACTIONS
 from pman.job.record import local_stamp
+from pman.job.state import JobState
 
 NEEDS_KEY_AND_VALUE = ("status", "done", "info", "search")
 
@@ -272,6 +274,25 @@ def test_delete_answers_who_waits_for_the_job(pman: Harness) -> None:
     pman.store.when_final(job.name, lambda final: ended.append(final.state.value))
     pman.post("delete", {"value": "job-1"})
     assert ended == ["CANCELED"]
+
+
+def test_a_job_of_a_backend_that_is_away_is_not_deleted(pman: Harness) -> None:
+    job = make_job("away", backend="swarm", state=JobState.RUNNING)
+    pman.store.load([job])
+    reply = pman.post("delete", {"value": "away"})
+    assert (reply.code, reply.error["field"]) == (503, "value")
+    assert "'swarm'" in reply.error["message"]
+    assert pman.store.count == 1
+
+
+def test_a_delete_that_fails_says_so(pman: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    pman.run("true")
+    monkeypatch.setattr(type(pman.store), "remove", fail)
+    reply = pman.post("delete", {"value": "job-1"})
+    assert (reply.code, reply.json["status"]) == (500, False)
 
 
 # --- DBctl and PUT ----------------------------------------------------------------------------
