@@ -115,6 +115,12 @@ class _Reader:
         end = self._text.find("\n", self._at)
         return len(self._text) if end < 0 else end
 
+    def _go_deeper(self) -> None:
+        """Count one more construct inside others; whoever passes its end counts back."""
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise _UnsureError
+
     # --- lists of commands ------------------------------------------------------------------
 
     def _list(self, *closers: str) -> str:
@@ -122,9 +128,7 @@ class _Reader:
 
         A closer is a reserved word where a command could start, ")", ";;", or "" for the end.
         """
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise _UnsureError
+        self._go_deeper()
         here = _At.START
         is_needed = False  # a command must follow: after `!`, `|`, `&&`, `||`, `name()`
         while True:
@@ -372,12 +376,14 @@ class _Reader:
         """Pass what a `$`, just read, begins."""
         if self._peek(2) == "\\\n":
             raise _UnsureError
+        self._go_deeper()
         if self._take("(("):
             self._arithmetic()
         elif self._take("("):
             self._list(")")
         elif self._take("{"):
             self._braces(is_quoted=is_quoted)
+        self._depth -= 1
 
     def _arithmetic(self) -> None:
         """Pass the rest of `$((…))`; `$((` that opens a subshell is not followed."""

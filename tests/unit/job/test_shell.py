@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pman.job.shell import split_compound
+from pman.job.shell import MAX_DEPTH, split_compound
 
 SPLIT = {
     "true": ["true"],
@@ -90,6 +90,15 @@ ONE = [
     "(" * 5000 + "a;b",
 ]
 
+#: What can hold itself: how it opens and closes.
+NESTS = [
+    ("${", "}"),
+    ("$((", "))"),
+    ("$((1+", "))"),
+    ('"$(echo ', ')"'),
+    ("$(${x:-$((", "))})"),
+]
+
 
 @pytest.mark.parametrize(("cmd", "pieces"), SPLIT.items())
 def test_split_at_top_level_only(cmd: str, pieces: list[str]) -> None:
@@ -99,6 +108,17 @@ def test_split_at_top_level_only(cmd: str, pieces: list[str]) -> None:
 @pytest.mark.parametrize("cmd", ONE)
 def test_not_split_when_unsure(cmd: str) -> None:
     assert split_compound(cmd) == [cmd]
+
+
+@pytest.mark.parametrize(("opens", "closes"), NESTS)
+def test_what_is_nested_is_followed_up_to_a_depth(opens: str, closes: str) -> None:
+    def nested(depth: int) -> str:
+        return f"echo {opens * depth}1{closes * depth}"
+
+    assert split_compound(f"{nested(8)}; b") == [nested(8), " b"]
+    for depth in (MAX_DEPTH + 1, 300, 2000):
+        cmd = f"{nested(depth)}; b"
+        assert split_compound(cmd) == [cmd]
 
 
 FRAGMENTS = st.one_of(
