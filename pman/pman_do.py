@@ -43,6 +43,7 @@ from pman.config import (
     seconds,
 )
 from pman.errors import ConfigError, StartError
+from pman.wire import MAX_NESTING, is_nested_too_deeply
 
 #: Directives that have a name.
 OPERATIONS: dict[str, dict[str, Any]] = {"DBclean": {"action": "DBctl", "meta": {"do": "clear"}}}
@@ -179,12 +180,14 @@ def parse_message(message: str) -> dict[str, Any]:
     """Return the object that `--msg` holds.
 
     Raises:
-        ConfigError: It is not JSON, or not an object.
+        ConfigError: It is not JSON, not an object, or nested too deeply.
     """
     try:
         document = json.loads(message, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as exc:
         raise ConfigError(f"--msg is not JSON: {exc}") from exc
+    if is_nested_too_deeply(document):
+        raise ConfigError(f"--msg is nested too deeply, expected at most {MAX_NESTING} levels")
     if not isinstance(document, dict):
         raise ConfigError(f"--msg is a JSON {type(document).__name__}, expected an object")
     return document

@@ -21,6 +21,10 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "OPTIONS")
 CONTENT_TYPE_HTTP = "application/html"
 CONTENT_TYPE_JSON = "application/json"
 
+#: Arrays and objects inside each other that a request may hold. What is read has to be spelled again,
+#: with more around it, and the slow way of `dumps` calls itself once a level.
+MAX_NESTING = 200
+
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _format = msgspec.json.format
@@ -40,11 +44,43 @@ def loads(text: bytes | str) -> Any:
     """Parse JSON.
 
     Raises:
-        MalformedRequest: Not JSON; says where.
+        MalformedRequest: Not JSON, and says where; or nested deeper than `MAX_NESTING`.
     """
     try:
-        return _decode(text)
+        document = _decode(text)
     except msgspec.DecodeError as exc:
         raise MalformedRequest(f"the body is not JSON: {exc}", field="body") from exc
     except RecursionError as exc:
-        raise MalformedRequest("the body is nested too deeply", field="body") from exc
+        raise _too_deep() from exc
+    # Few requests are long enough, and few of those hold so many brackets.
+    is_suspect = len(text) > MAX_NESTING and _openings(text) > MAX_NESTING
+    if is_suspect and is_nested_too_deeply(document):
+        raise _too_deep()
+    return document
+
+
+def is_nested_too_deeply(document: Any) -> bool:
+    """Tell whether arrays and objects are inside each other more than `MAX_NESTING` levels deep."""
+    layer = _containers([document])
+    for _ in range(MAX_NESTING):
+        if not layer:
+            return False
+        layer = [inner for outer in layer for inner in _containers(outer)]
+    return bool(layer)
+
+
+def _containers(outer: Any) -> list[Any]:
+    values = outer.values() if isinstance(outer, dict) else outer
+    return [value for value in values if isinstance(value, (dict, list))]
+
+
+def _openings(text: bytes | str) -> int:
+    if isinstance(text, str):
+        return text.count("[") + text.count("{")
+    return text.count(b"[") + text.count(b"{")
+
+
+def _too_deep() -> MalformedRequest:
+    return MalformedRequest(
+        f"the body is nested too deeply, expected at most {MAX_NESTING} levels", field="body"
+    )

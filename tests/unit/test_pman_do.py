@@ -74,6 +74,10 @@ def test_silence(path: Path, capsys: Output) -> None:
         (["--msg", ""], "--msg is not JSON: "),
         (["--msg", '{"a": NaN}'], "--msg is not JSON: NaN is not a value of JSON"),
         (["--msg", "[" * 100_000], "--msg is not JSON: "),
+        (
+            ["--msg", '{"a":' * 600 + "1" + "}" * 600],
+            "--msg is nested too deeply, expected at most",
+        ),
         (["--msg", "[]"], "--msg is a JSON list, expected an object"),
         (["--op", "DBclean", "--wait", "x"], "--wait is 'x', expected a number of seconds"),
         (["--op", "DBclean", "-v", "x"], "--verbosity is 'x', expected a number"),

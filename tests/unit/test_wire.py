@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pman.errors import MalformedRequest
-from pman.wire import dumps, loads
+from pman.wire import MAX_NESTING, dumps, loads
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(),
@@ -43,3 +43,34 @@ def test_what_is_not_json_is_refused_with_a_reason(text: str) -> None:
         loads(text)
     assert caught.value.field == "body"
     assert caught.value.hint == 400
+
+
+def nested(depth: int, opens: str, closes: str) -> bytes:
+    """Return `depth` arrays or objects inside each other, with text that is not ASCII inside."""
+    return f'{opens * depth}"é"{closes * depth}'.encode()
+
+
+NESTS = [("[", "]"), ('{"é": ', "}"), ('["é", {"a": ', "}]"), ("[[1], 0, [", "]]")]
+
+
+@pytest.mark.parametrize(("opens", "closes"), NESTS)
+def test_what_is_nested_is_read_up_to_a_depth(opens: str, closes: str) -> None:
+    levels = len(closes)  # of one piece
+    deepest = MAX_NESTING // levels
+    for depth in (1, 100 // levels, deepest):
+        document = loads(nested(depth, opens, closes))
+        assert dumps(document) == json.dumps(document, indent=4).encode()
+    for depth in (deepest + 1, 300, 983, 985, 2000, 100_000):
+        with pytest.raises(MalformedRequest, match="nested too deeply"):
+            loads(nested(depth, opens, closes))
+
+
+@pytest.mark.parametrize("depth", [300, 983, 100_000])
+def test_what_is_nested_too_deeply_is_refused_in_text_as_well(depth: int) -> None:
+    with pytest.raises(MalformedRequest, match="nested too deeply"):
+        loads(nested(depth, "[", "]").decode())
+
+
+def test_brackets_that_nest_nothing_are_read() -> None:
+    flat = {"cmd": "[{" * 1000, "parts": [[{}] for _ in range(1000)]}
+    assert loads(dumps(flat)) == flat
