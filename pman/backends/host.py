@@ -55,11 +55,13 @@ class _Entry(msgspec.Struct):
         start: What to send if the shepherd does not know it; None when it must.
         confirmed: Set once the shepherd has it, or `error` says why not.
         record: How it stands, as far as the shepherd has said.
+        is_sent: Whether `start` has gone out.
     """
 
     start: Start | None
     confirmed: threading.Event
     record: JobRecord | None = None
+    is_sent: bool = False
     error: BackendError | None = None
     is_over: bool = False
 
@@ -115,6 +117,7 @@ class HostBackend(Backend):
         """Have the shepherd claim a job; returns when it has."""
         with self._lock:
             if job.name in self._withdrawn:
+                self._withdrawn.discard(job.name)
                 return
             entry = self._entries.get(job.name)
             if entry is None:
@@ -141,7 +144,6 @@ class HostBackend(Backend):
         """Let the shepherd forget the job."""
         with self._lock:
             self._entries.pop(job.name, None)
-            self._withdrawn.discard(job.name)
         self._link.post(Settled(job.name))
 
     def remove(self, job: Job) -> None:
@@ -227,11 +229,13 @@ class HostBackend(Backend):
     def _send_start(self, entry: _Entry) -> None:
         """Send what `submit` has posted, unless it was given up meanwhile."""
         if entry.start is not None and not entry.confirmed.is_set():
+            entry.is_sent = True
             self._link.send(entry.start)
 
     def _missing(self, name: str, entry: _Entry) -> None:
         """Deal with a job that the shepherd does not know."""
         if entry.start is not None and not entry.confirmed.is_set():
+            entry.is_sent = True
             self._link.send(entry.start)
             return
         entry.is_over = True
@@ -251,7 +255,10 @@ class HostBackend(Backend):
         wanted = {job.name: job for job in jobs if not job.state.is_final}
         for job in wanted.values():
             with self._lock:
-                if job.name in self._entries or job.name in self._withdrawn:
+                if job.name in self._withdrawn:
+                    self._withdrawn.discard(job.name)
+                    continue
+                if job.name in self._entries:
                     continue
                 start = self._start_of(job) if job.state is JobState.NEW else None
                 entry = self._entries[job.name] = _Entry(start, threading.Event())
@@ -269,9 +276,14 @@ class HostBackend(Backend):
             entry = self._entries.get(job.name)
             is_known = entry is not None or job.name in self._strangers
             is_early = job.state is JobState.NEW and not is_known
+            is_unsent = entry is not None and entry.start is not None and not entry.is_sent
             if is_early:
                 self._withdrawn.add(job.name)
-        if is_early:
+            elif is_unsent:
+                del self._entries[job.name]
+        if entry is not None and is_unsent:
+            entry.confirmed.set()  # for whoever submits it; `_send_start` then sends nothing
+        if is_early or is_unsent:
             self._observe(
                 Observation(
                     name=job.name,

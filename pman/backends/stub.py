@@ -169,11 +169,15 @@ class StubBackend(Backend):
             seen = self._engine.seen.get(job.name)
             if seen is not None and seen.state is not None and seen.state.is_final:
                 del self._engine.seen[job.name]
-                del self._engine.starts[job.name]
+                if self._engine.starts[
+                    job.name
+                ]:  # else `submit` may still come, and must not start
+                    del self._engine.starts[job.name]
 
     def remove(self, job: Job) -> None:
         """Forget a job, and remove its output."""
         self.settled(job)
+        self._engine.starts.pop(job.name, None)
         self.context.output.remove(job.name)
 
     def close(self) -> None:

@@ -108,7 +108,7 @@ class StubKit(Kit):
         return "true"
 
     def count(self, key: str, job: Job) -> int:
-        return self._stub()._engine.starts[job.name]
+        return self._stub()._engine.starts.get(job.name, 0)
 
     def leftovers(self) -> list[str]:
         return sorted(self._stub()._engine.seen)

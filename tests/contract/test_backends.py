@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from kits import Kit
@@ -113,6 +114,33 @@ def test_cancel_before_submit_starts_nothing(kit: Kit) -> None:
     backend.submit(other)
     kit.recorder.wait(other, JobState.COMPLETED)
     assert job.started_at is None
+
+
+def test_cancel_while_it_is_submitted_ends_the_job(kit: Kit) -> None:
+    """Whichever comes first, nothing goes on running; also while the backend is just opened."""
+    backend = kit.opened()
+    jobs = [make_job(kit.lasts) for _ in range(20)]
+    kit.recorder.add(*jobs)
+    with ThreadPoolExecutor(8) as pool:
+        for job in jobs:
+            pool.submit(backend.submit, job)
+            pool.submit(backend.cancel, job, 5.0)
+    for job in jobs:
+        kit.recorder.wait(job)
+    assert {job.state for job in jobs} == {JobState.CANCELED}
+
+
+def test_a_withdrawn_job_is_not_started_when_its_end_is_durable_already(kit: Kit) -> None:
+    backend = kit.opened()
+    job, other = make_job(kit.counting("withdrawn")), make_job(kit.ok)
+    kit.recorder.add(job, other)
+    backend.cancel(job, 0.0)
+    kit.recorder.wait(job, JobState.CANCELED)
+    backend.settled(job)
+    backend.submit(job)
+    backend.submit(other)
+    kit.recorder.wait(other, JobState.COMPLETED)
+    assert kit.count("withdrawn", job) == 0
 
 
 def test_a_new_daemon_takes_over(kit: Kit) -> None:
