@@ -87,7 +87,8 @@ class HostKit(Kit):
         return f"echo >> {shlex.quote(str(self.folder / key))}"
 
     def count(self, key: str, job: Job) -> int:
-        return (self.folder / key).read_text().count("\n")
+        path = self.folder / key
+        return path.read_text().count("\n") if path.exists() else 0
 
     def leftovers(self) -> list[str]:
         logs = self.folder / "state" / "jobs"
