@@ -54,6 +54,7 @@ class Front(SocketService):
         self.port = 0
         self._settings = settings
         self._handler = handler
+        self._binding: endpoint.Binding | None = None
         self._sockets: list[zmq.Socket[bytes]] = []
         self._late: collections.deque[tuple[Slot, Response]] = collections.deque()
         self._dealer: Dealer
@@ -80,7 +81,8 @@ class Front(SocketService):
         if not self._settings.rawmode:
             # More than is allowed, so that what is a little too large gets an answer.
             clients.setsockopt(zmq.MAXMSGSIZE, 2 * self._settings.max_body_bytes + 1024)
-        self.endpoint = endpoint.bind(clients, endpoint.endpoint_of(self._settings))
+        self._binding = endpoint.bind(clients, endpoint.endpoint_of(self._settings))
+        self.endpoint = self._binding.endpoint
         if self.endpoint.startswith("tcp:"):
             self.port = int(self.endpoint.rpartition(":")[2])
         kind = HttpClients if self._settings.rawmode else ZmtpClients
@@ -108,6 +110,8 @@ class Front(SocketService):
         """Close both sides; what was sent is delivered within `DELIVER_S`."""
         for socket in self._sockets:
             socket.close()
+        if self._binding is not None:
+            self._binding.release()
         super().teardown()
 
     def _open(self, **options: int) -> zmq.Socket[bytes]:
