@@ -49,7 +49,7 @@ class Settings:
 
     ip: str = "127.0.0.1"
     port: int = 5010  #: 0 asks the system for a free one
-    protocol: str = "tcp"  #: tcp | ipc
+    protocol: str = "tcp"  #: tcp | ipc; anything else is refused at the start
     rawmode: bool = True  #: HTTP over a raw ROUTER; False: ZMTP peers
     listeners: int = 4
     http: bool = False  #: content type application/html instead of application/json
@@ -210,17 +210,6 @@ def seconds(floor_s: float = 0.0) -> Kind:
     return Kind("a number of seconds, 0 or more", parse, lambda value: f"{value:g}")
 
 
-def word(*words: str) -> Kind:
-    """Return the kind of values that are one of `words`."""
-
-    def parse(text: str) -> str:
-        if text not in words:
-            raise ValueError(text)
-        return text
-
-    return Kind(" or ".join(words), parse)
-
-
 #: Names of backends that `--container-env` may hold; anything else is `HOST_ONLY`, as in 2.2.
 CONTAINER_ENVIRONMENTS = ("swarm", "openshift", "kubernetes", "host")
 HOST_ONLY = "host"
@@ -339,7 +328,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         flag="--protocol",
         field="protocol",
-        kind=word("tcp", "ipc"),
+        kind=TEXT,  # what it may be is checked where it listens: not 2 but 1 is the exit status
         metavar="NAME",
         group="Listening",
         help="Transport: tcp, or ipc for a socket file on this machine.",

@@ -327,7 +327,6 @@ def test_a_bad_value_names_its_source(ini: Path) -> None:
         ("--port", "9" * 5000),
         ("--listeners", "0"),
         ("--rawmode", "2"),
-        ("--protocol", "udp"),
         ("--ip", "a\nb"),
         ("--maxBody", "1.5k"),
         ("--maxBody", "64MB"),
