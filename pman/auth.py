@@ -124,8 +124,11 @@ class TokenAuth:
         self._seen = self._look()
         raw, status = _read(self._path)
         self._seen = _identity(status)
-        if status.st_mode & stat.S_IWOTH:
-            raise StartError(f"token file {str(self._path)!r} can be written by everybody")
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise StartError(
+                f"token file {str(self._path)!r} can be written by others: its mode is"
+                f" {stat.S_IMODE(status.st_mode):04o}, expected 0600 or 0640"
+            )
         if status.st_mode & stat.S_IROTH:
             _log.warning("token file %s can be read by everybody on this machine", self._path)
         tokens = parse_tokens(raw, self._path)

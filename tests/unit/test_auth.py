@@ -225,8 +225,9 @@ def test_who_else_may_read_and_write_it(
     assert not caplog.records
     TokenAuth(tokens.write(INI, 0o644))
     assert "can be read by everybody" in caplog.text
-    with pytest.raises(StartError, match="can be written by everybody"):
-        TokenAuth(tokens.write(INI, 0o602))
+    for mode in (0o602, 0o620, 0o660):
+        with pytest.raises(StartError, match=f"can be written by others: its mode is {mode:04o}"):
+            TokenAuth(tokens.write(INI, mode))
 
 
 def test_a_token_that_nobody_can_send_is_said(
