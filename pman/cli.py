@@ -204,6 +204,33 @@ def flush_output() -> None:
         os.close(null)
 
 
+def run_command(
+    prog: str, command: Callable[[Sequence[str]], int], argv: Sequence[str] | None
+) -> int:
+    """Carry out a command; say in one line what it could not do.
+
+    Args:
+        prog: Its name.
+        command: Takes the arguments and returns the exit status.
+        argv: Arguments without the name of the program; None for those of the process.
+    Returns:
+        Exit status.
+    """
+    keep_standard_streams()
+    try:
+        return command(sys.argv[1:] if argv is None else argv)
+    except ConfigError as exc:
+        say(complaint(prog, exc), sys.stderr)
+        return EXIT_USAGE
+    except PmanError as exc:
+        say(f"{prog}: {exc}", sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:  # while nobody else has taken the signal over
+        return 128 + signal.SIGINT
+    finally:
+        flush_output()
+
+
 class SignalWatcher:
     """Turns the first SIGINT or SIGTERM into a request, and the second into the end.
 
@@ -256,20 +283,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0; 1 when it cannot start or had to give up; 2 when it was called wrongly.
     """
-    keep_standard_streams()
-    try:
-        given = parse_arguments(sys.argv[1:] if argv is None else argv)
-        if isinstance(given, Settings):
-            return serve(given)
-        say(text_of(given, coloured=log.has_colours(sys.stdout)), sys.stdout)
-    except ConfigError as exc:
-        say(complaint("pman", exc), sys.stderr)
-        return EXIT_USAGE
-    except PmanError as exc:
-        say(f"pman: {exc}", sys.stderr)
-        return EXIT_FAILED
-    except KeyboardInterrupt:  # before the signals were taken over
-        return 128 + signal.SIGINT
-    finally:
-        flush_output()
+    return run_command("pman", _start_or_show, argv)
+
+
+def _start_or_show(arguments: Sequence[str]) -> int:
+    given = parse_arguments(arguments)
+    if isinstance(given, Settings):
+        return serve(given)
+    say(text_of(given, coloured=log.has_colours(sys.stdout)), sys.stdout)
     return EXIT_OK

@@ -18,14 +18,11 @@ from typing import Any, NoReturn
 
 from pman import log
 from pman.cli import (
-    EXIT_FAILED,
     EXIT_OK,
-    EXIT_USAGE,
     VERSION_LINE,
     banner,
-    complaint,
     description,
-    flush_output,
+    run_command,
     say,
     synopsis,
 )
@@ -347,21 +344,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0; 1 when the file cannot be written; 2 when it was called wrongly.
     """
-    arguments = sys.argv[1:] if argv is None else argv
-    try:
-        values = read_arguments(build_parser("pman_do", OPTIONS), arguments, OPTIONS)
-        if isinstance(values, Show):
-            say(text_of(values, coloured=log.has_colours(sys.stdout)), sys.stdout)
-        else:
-            run(values, os.environ)
-    except ConfigError as exc:
-        say(complaint("pman_do", exc), sys.stderr)
-        return EXIT_USAGE
-    except StartError as exc:
-        say(f"pman_do: {exc}", sys.stderr)
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        return 130
-    finally:
-        flush_output()
+    return run_command("pman_do", _run_or_show, argv)
+
+
+def _run_or_show(arguments: Sequence[str]) -> int:
+    values = read_arguments(build_parser("pman_do", OPTIONS), arguments, OPTIONS)
+    if isinstance(values, Show):
+        say(text_of(values, coloured=log.has_colours(sys.stdout)), sys.stdout)
+    else:
+        run(values, os.environ)
     return EXIT_OK

@@ -155,8 +155,9 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert (status, out, err) == (0, "0\n", "")
 
 
-def test_standard_streams_that_are_closed_are_no_error() -> None:
-    program = f"exec {sys.executable} -m pman --desc <&- >&- 2>&-"
+@pytest.mark.parametrize("name", ["pman", "pman_do"])
+def test_standard_streams_that_are_closed_are_no_error(name: str) -> None:
+    program = f"exec {sys.executable} {REPO / 'bin' / name} --desc <&- >&- 2>&-"
     assert call("sh", "-c", program, PYTHONPATH=str(REPO)) == (0, "", "")
 
 
