@@ -111,21 +111,15 @@ class NotSupported(RequestError):
 
 
 class BackendError(PmanError):
-    """The place that runs jobs failed.
-
-    Attributes:
-        transient: True when the same request may succeed later.
-    """
+    """The place that runs jobs failed."""
 
     hint = 502
-    transient: bool = False
 
 
 class BackendUnavailable(BackendError):
     """Engine, SDK or shepherd cannot be reached; the message says what to do."""
 
     hint = 503
-    transient = True
 
 
 class SubmitFailed(BackendError):

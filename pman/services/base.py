@@ -88,11 +88,6 @@ class Service:
             self._thread.join(max(0.0, deadline - time.monotonic()))
         return not self._thread.is_alive()
 
-    @property
-    def is_alive(self) -> bool:
-        """True while the thread runs."""
-        return self._thread.is_alive()
-
     def _run(self) -> None:
         try:
             self.setup()

@@ -61,7 +61,7 @@ class Rig:
 def rig(tmp_path: Path) -> Iterator[Rig]:
     made = Rig(tmp_path)
     yield made
-    if made.saver.is_alive:
+    if not made.saver.join(0):
         stop(made.saver)
 
 
