@@ -21,8 +21,8 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "OPTIONS")
 CONTENT_TYPE_HTTP = "application/html"
 CONTENT_TYPE_JSON = "application/json"
 
-#: Arrays and objects inside each other that a request may hold. What is read has to be spelled again,
-#: with more around it, and the slow way of `dumps` calls itself once a level.
+#: Arrays and objects inside each other that a request may hold. What is read has to be spelled
+#: again, with more around it, and the slow way of `dumps` calls itself once a level.
 MAX_NESTING = 200
 
 _decode = msgspec.json.Decoder().decode
