@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from pman.shepherd.ends import Ends
 from pman.shepherd.note import note
-from pman.shepherd.process import start_ticks
+from pman.shepherd.process import exit_code, start_ticks
 
 #: prctl(2): orphans below us become our children.
 PR_SET_CHILD_SUBREAPER = 36
@@ -71,7 +71,7 @@ class Guard:
         while True:
             seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
             assert seen is not None  # only WNOHANG returns nothing
-            code = seen.si_status if seen.si_code == os.CLD_EXITED else -seen.si_status
+            code = exit_code(seen)
             if seen.si_pid != shepherd:
                 self._note_end(seen.si_pid, code)
             # Reaped only now: who finds the process gone finds its end written down.

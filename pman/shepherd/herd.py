@@ -140,16 +140,15 @@ class Herd:
 
     def reap(self) -> None:
         """Collect every child that has ended, orphans of jobs included."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                break
-            if pid == 0:
-                break
+        while (seen := process.ended_child()) is not None:
+            pid, code = seen
             name = self._by_pid.pop(pid, None)
             if name is not None:
-                self._part_ended(self.jobs[name], os.waitstatus_to_exitcode(status), time.time())
+                # Let go only once its end is logged: if we are killed before, our guard gets it.
+                self._log_end(self.jobs[name], code, time.time())
+            os.waitpid(pid, 0)
+            if name is not None:
+                self._go_on(self.jobs[name])
         self._drain()
 
     def collect(self) -> None:
@@ -157,8 +156,10 @@ class Herd:
         for end in self._guard.ends.read():
             name = self._awaited.pop((end.pid, end.ticks), None)
             if name is not None:
-                self._part_ended(self.jobs[name], end.code, end.at)
+                self._log_end(self.jobs[name], end.code, end.at)
             self._guard.ends.remove(end)
+            if name is not None:
+                self._go_on(self.jobs[name])
         self._drain()
 
     def guard_ended(self) -> None:
@@ -305,19 +306,25 @@ class Herd:
         part.pid, part.start_ticks, part.started_at = pid, process.start_ticks(pid), time.time()
         self._log(Update(name=job.name, index=index, part=part))
 
-    def _part_ended(self, job: JobRecord, returncode: int, at: float) -> None:
+    def _log_end(self, job: JobRecord, returncode: int, at: float) -> None:
+        """Note that the current part has ended; nobody is told yet."""
         index, part = next((i, p) for i, p in enumerate(job.parts) if p.ended_at is None)
         part.returncode, part.ended_at = returncode, at
-        pid, part_update = part.pid, Update(name=job.name, index=index, part=part)
-        self._tidy_output(job, index, is_alone=pid is None or not process.signal_group(pid, 0))
+        is_last = index + 1 == len(job.parts) and not job.is_canceled
+        self._log(Update(name=job.name, index=index, part=part, is_ended=is_last))
+
+    def _go_on(self, job: JobRecord) -> None:
+        """Do what follows the end of a part: tidy up, tell, and start the next one."""
+        index = sum(part.ended_at is not None for part in job.parts) - 1
+        part = job.parts[index]
+        is_alone = part.pid is None or not process.signal_group(part.pid, 0)
+        self._tidy_output(job, index, is_alone=is_alone)
+        has_more = index + 1 < len(job.parts)
+        job.is_ended = not has_more and not job.is_canceled
+        self._tell(Update(name=job.name, index=index, part=part, is_ended=job.is_ended))
         if job.is_canceled:
-            self._change(job, part_update)
-            self._drain_or_end(job, pid)
-        elif index + 1 == len(job.parts):
-            part_update.is_ended = True
-            self._change(job, part_update)
-        else:
-            self._change(job, part_update)
+            self._drain_or_end(job, part.pid)
+        elif has_more:
             self._start_part(job, index + 1)
             if not job.is_ended:
                 self._tell(Update(name=job.name, index=index + 1, part=job.parts[index + 1]))

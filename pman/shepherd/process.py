@@ -51,6 +51,20 @@ def output_path(folder: bytes, index: int, stream: str) -> bytes:
     return b"%s/%d.%s" % (folder, index, stream.encode())
 
 
+def ended_child() -> tuple[int, int] | None:
+    """Return a child that has ended, and its code, or None; it stays to be waited for."""
+    try:
+        seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return None if seen is None else (seen.si_pid, exit_code(seen))
+
+
+def exit_code(seen: os.waitid_result) -> int:
+    """Return an exit code, negative for the signal that ended the process."""
+    return seen.si_status if seen.si_code == os.CLD_EXITED else -seen.si_status
+
+
 def make_output_folder(folder: bytes) -> None:
     """Make the folder of a job's output, and those above it, for us alone.
 
