@@ -54,17 +54,22 @@ class Daemon:
         """Return its resident memory."""
         return memory_mib(self.pid)
 
-    def shepherd_pid(self) -> int:
-        """Return the process that starts its host jobs; it must have been greeted."""
+    def shepherds(self) -> list[int]:
+        """Return the processes that start its host jobs: the shepherd and its guard."""
         state_path = os.fsencode(self.db_path / "backends" / "host")
+        found = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 words = path.read_bytes().rstrip(b"\0").split(b"\0")
             except OSError:
                 continue  # it has ended meanwhile
             if b"pman.shepherd" in words and words[-1] == state_path:
-                return int(path.parent.name)
-        raise SystemExit("there is no shepherd")
+                found.append(int(path.parent.name))
+        return found
+
+    def shepherd_mib(self) -> float:
+        """Return the resident memory of shepherd and guard; what they share counts twice."""
+        return sum(map(memory_mib, self.shepherds()))
 
     def cpu_s(self) -> float:
         """Return the processor time it has used."""

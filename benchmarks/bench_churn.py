@@ -3,7 +3,7 @@
     python benchmarks/bench_churn.py [--full] [--keep 1000]
 
 20,000 jobs of `true`, or 200,000 with `--full` (some minutes) or PMAN_BENCH_FULL=1; all but the
-newest 1,000 are dropped. Level means: the last tenth does not need more than the second.
+newest 1,000 are dropped. The growth that is printed is that between the second tenth and the last.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from _daemon import Daemon, daemon, memory_mib
+from _daemon import Daemon, daemon
 from bench_jobs import last_end, submit
 
 SHORT, FULL = 20_000, 200_000
@@ -27,7 +27,7 @@ def churn(pman: Daemon, number: int, jobs: int, keep: int) -> tuple[float, float
     prefix = f"churn{number}"
     submit(pman, prefix, jobs, CLIENTS)
     last_end(pman, prefix, min(jobs, keep))
-    return pman.memory_mib(), memory_mib(pman.shepherd_pid())
+    return pman.memory_mib(), pman.shepherd_mib()
 
 
 def main() -> None:

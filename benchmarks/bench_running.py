@@ -12,8 +12,9 @@ import argparse
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from _daemon import Daemon, daemon, memory_mib
+from _daemon import Daemon, daemon
 from bench_jobs import submit
 
 #: How long the jobs may take to start or to end, seconds.
@@ -26,10 +27,10 @@ CLIENTS = 16
 
 
 def running(pman: Daemon) -> int:
-    """Return how many children the shepherd has."""
-    pid = pman.shepherd_pid()
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return len(file.read().split())
+    """Return how many processes the shepherd has started."""
+    shepherds = pman.shepherds()
+    children = [Path(f"/proc/{pid}/task/{pid}/children").read_text().split() for pid in shepherds]
+    return sum(int(child) not in shepherds for words in children for child in words)
 
 
 def wait_for(pman: Daemon, jobs: int) -> None:
@@ -44,10 +45,12 @@ def wait_for(pman: Daemon, jobs: int) -> None:
 @contextmanager
 def sleepers(pman: Daemon, jobs: int) -> Iterator[None]:
     """Have jobs run until the block ends."""
-    submit(pman, "running", jobs, CLIENTS, "--cmd", COMMAND)
-    wait_for(pman, jobs)
-    yield
-    pman.post("delete", key="auid", value="bench")
+    try:
+        submit(pman, "running", jobs, CLIENTS, "--cmd", COMMAND)
+        wait_for(pman, jobs)
+        yield
+    finally:
+        pman.post("delete", key="auid", value="bench")
 
 
 def main() -> None:
@@ -57,9 +60,9 @@ def main() -> None:
     args = parser.parse_args()
     with daemon() as pman:
         pman.post("run", cmd="true", auid="warm", jid="warm")
-        before = pman.memory_mib(), memory_mib(pman.shepherd_pid())
+        before = pman.memory_mib(), pman.shepherd_mib()
         with sleepers(pman, args.jobs):
-            after = pman.memory_mib(), memory_mib(pman.shepherd_pid())
+            after = pman.memory_mib(), pman.shepherd_mib()
         kib = (sum(after) - sum(before)) * 1024 / args.jobs
         print(
             f"{args.jobs} jobs running   daemon {before[0]:.1f} -> {after[0]:.1f} MiB"
