@@ -48,11 +48,6 @@ class Ledger:
     def __contains__(self, name: str) -> bool:
         return name in self._sizes or name in self._held
 
-    @property
-    def total_bytes(self) -> int:
-        """Size of all output that is accounted for."""
-        return self._total_bytes
-
     def add(self, name: str, size_bytes: int = 0) -> None:
         """Add a job behind all others, or correct the size of one that is here."""
         if name in self._held:

@@ -64,7 +64,6 @@ class JobStore:
         self._pending: dict[str, _Pending] = {}
         self._pending_by_jid = NameIndex()
         self._unsettled: set[str] = set()
-        self._change_callbacks: list[OnJob] = []
         self._settled_callbacks: list[OnJob] = []
         self._exchange_callbacks: list[OnExchange] = []
         self._waiters: dict[str, list[OnJob]] = {}
@@ -108,7 +107,6 @@ class JobStore:
                 if job.name not in self._jobs:  # else it was written at the very last moment
                     pending.is_abandoned = True
                     raise
-        self._deliver()
         return self.get(job.name) or job, True
 
     def observe(self, observation: Observation) -> Job | None:
@@ -255,14 +253,6 @@ class JobStore:
 
     # --- subscriptions --------------------------------------------------------------------
 
-    def on_change(self, callback: OnJob) -> None:
-        """Have `callback` called with each job that is new or has changed.
-
-        Called outside the lock, in the order of changes, by whichever thread brought one; it must
-        return soon. Not called for `load` and `replace_finished`.
-        """
-        self._change_callbacks.append(callback)
-
     def when_final(self, name: str, callback: OnJob) -> None:
         """Have `callback` called once the job is final (or removed): at once if it is already.
 
@@ -332,7 +322,8 @@ class JobStore:
             self._unsettled.add(new.name)
             on_done = functools.partial(self._settled, new)
         self._journal.write(new, on_done=on_done)
-        self._events.append((new, waiters))
+        if waiters:
+            self._events.append((new, waiters))
         return new
 
     def _put(self, job: Job) -> Job:
@@ -376,7 +367,7 @@ class JobStore:
         return job
 
     def _committed(self, pending: _Pending, error: SnapshotError | None) -> None:
-        """Publish a job that is durable; the submitter delivers the news. By the writing thread."""
+        """Publish a job that is durable. By the writing thread."""
         job = pending.job
         with self._lock:
             del self._pending[job.name]
@@ -386,7 +377,7 @@ class JobStore:
             if pending.is_abandoned:
                 self._journal.delete([job.name])  # its submitter was told that it failed
                 return
-            self._events.append((self._put(job), ()))
+            self._put(job)
 
     def _settled(self, job: Job, error: SnapshotError | None) -> None:
         """Pass on that a final state is durable. By the writing thread."""
@@ -405,7 +396,7 @@ class JobStore:
             callback(job)
 
     def _deliver(self) -> None:
-        """Call back for all changes so far; one thread at a time, so that order is kept."""
+        """Call back for all ends so far; one thread at a time, so that order is kept."""
         while True:
             with self._lock:
                 if self._is_delivering or not self._events:
@@ -413,8 +404,6 @@ class JobStore:
                 self._is_delivering = True
                 job, waiters = self._events.popleft()
             try:
-                for callback in self._change_callbacks:
-                    callback(job)
                 for callback in waiters:
                     callback(job)
             finally:

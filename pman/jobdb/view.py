@@ -22,14 +22,12 @@ __all__ = [
     "MISSING",
     "ReadOutput",
     "container_tree",
-    "end_info",
     "job_leaf",
     "job_tree",
     "look_into",
     "lookup",
     "record_leaf",
     "return_codes",
-    "start_info",
     "start_triggers",
     "status_word",
 ]
@@ -72,16 +70,6 @@ def job_leaf(job: Job, key: str, read_output: ReadOutput | None = None) -> Any:
     """
     tree = RecordTree(job, read_output or _no_output)
     return tree.look_up((key,)) if key in tree.leaf_names() else MISSING
-
-
-def start_info(job: Job, read_output: ReadOutput) -> Any:
-    """Return the `startInfo` leaf, false while there is none."""
-    return _or_false(job_leaf(job, "startInfo", read_output))
-
-
-def end_info(job: Job, read_output: ReadOutput) -> Any:
-    """Return the `endInfo` leaf, false while there is none."""
-    return _or_false(job_leaf(job, "endInfo", read_output))
 
 
 def look_into(job: Job, path: Sequence[str], read_output: ReadOutput) -> dict[str, Any]:

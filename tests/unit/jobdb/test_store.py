@@ -305,28 +305,6 @@ def test_replace_finished(store: JobStore, journal: MemoryJournal) -> None:
 # --- subscriptions ------------------------------------------------------------------------
 
 
-def test_changes_are_told_in_order(tmp_path: Path) -> None:
-    with running_writer(tmp_path) as writer:
-        store = JobStore(writer)
-        told: dict[str, list[int]] = {}
-        store.on_change(lambda job: told.setdefault(job.name, []).append(job.revision))
-        names = [store.submit(make_job(), timeout_s=DEADLINE_S)[0].name for _ in range(4)]
-
-        def work(seed: int) -> None:
-            for n in range(100):
-                store.observe(Observation(name=names[n % 4], message=f"{seed} {n}"))
-
-        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(DEADLINE_S)
-        store.observe(Observation(name=names[0], message="last"))  # whoever delivers, all is told
-    for name in names:
-        assert told[name] == sorted(told[name])
-        assert len(told[name]) == len(set(told[name]))
-
-
 def test_when_final(store: JobStore) -> None:
     job, done = make_job(), finished_job()
     store.load([job, done])
@@ -343,17 +321,18 @@ def test_when_final(store: JobStore) -> None:
 
 
 def test_callback_may_change_jobs(store: JobStore) -> None:
-    job = make_job()
-    store.load([job])
-    told: list[JobState] = []
+    first, second = make_job(), make_job()
+    store.load([first, second])
+    ended: list[str] = []
 
-    def callback(changed: Job) -> None:
-        told.append(changed.state)
-        store.observe(Observation(name=job.name, state=JobState.COMPLETED))
+    def callback(job: Job) -> None:
+        ended.append(job.name)
+        store.observe(Observation(name=second.name, state=JobState.COMPLETED))
 
-    store.on_change(callback)
-    store.observe(Observation(name=job.name, state=JobState.RUNNING))
-    assert told == [JobState.RUNNING, JobState.COMPLETED]
+    store.when_final(first.name, callback)
+    store.when_final(second.name, callback)
+    store.observe(Observation(name=first.name, state=JobState.COMPLETED))
+    assert ended == [first.name, second.name]
 
 
 def test_settled_means_durable(store: JobStore, journal: MemoryJournal) -> None:

@@ -58,8 +58,8 @@ def test_running_compound_job_is_shown_as_by_2_2() -> None:
     job.state = JobState.RUNNING
     job.parts.append(Part(" exit 4"))
     read = reader(start | end)
-    assert keys_in_order(view.start_info(job, read)) == keys_in_order(start["startInfo"])
-    assert keys_in_order(view.end_info(job, read)) == keys_in_order(end["endInfo"])
+    assert keys_in_order(view.job_leaf(job, "startInfo", read)) == keys_in_order(start["startInfo"])
+    assert keys_in_order(view.job_leaf(job, "endInfo", read)) == keys_in_order(end["endInfo"])
     assert view.start_triggers(job) == [True]
     assert view.return_codes(job) == [0]
     assert view.job_tree(job, read)["jobCount"] == 0
