@@ -23,6 +23,8 @@ PR_SET_CHILD_SUBREAPER = 36
 #: A shepherd that lives shorter has not come to work, seconds; after so many of them we give up.
 QUICK_S = 1.0
 MAX_QUICK = 5
+#: What the bell counts for an end that could not be written down; more than all that could be.
+UNWRITTEN = 1 << 32
 
 
 class Guard:
@@ -72,19 +74,21 @@ class Guard:
             seen = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
             assert seen is not None  # only WNOHANG returns nothing
             code = exit_code(seen)
-            if seen.si_pid != shepherd:
-                self._note_end(seen.si_pid, code)
+            if seen.si_pid == shepherd:
+                os.waitpid(shepherd, 0)
+                return code
+            is_written = self._write_end(seen.si_pid, code)
             # Reaped only now: who finds the process gone finds its end written down.
             os.waitpid(seen.si_pid, 0)
-            if seen.si_pid == shepherd:
-                return code
-            os.eventfd_write(self.bell, 1)
+            os.eventfd_write(self.bell, 1 if is_written else UNWRITTEN)
 
-    def _note_end(self, pid: int, code: int) -> None:
+    def _write_end(self, pid: int, code: int) -> bool:
         try:
             self.ends.add(pid, start_ticks(pid) or 0, code)
         except OSError as exc:
             note(f"the end of process {pid} with {code} can't be written down: {exc}")
+            return False
+        return True
 
 
 def _exit_after(serve: Callable[[], None]) -> NoReturn:

@@ -151,8 +151,15 @@ class Herd:
                 self._go_on(self.jobs[name])
         self._drain()
 
-    def collect(self) -> None:
-        """Collect jobs of a killed shepherd whose shell has ended, from what our guard saw."""
+    def collect(self, *, is_complete: bool = True) -> None:
+        """Collect jobs of a killed shepherd whose shell has ended, from what our guard saw.
+
+        Args:
+            is_complete: False when it could not write something down.
+        """
+        gone = []
+        if not is_complete:
+            gone = [key for key in self._awaited if process.parent_of(*key) is None]
         for end in self._guard.ends.read():
             name = self._awaited.pop((end.pid, end.ticks), None)
             if name is not None:
@@ -160,6 +167,10 @@ class Herd:
             self._guard.ends.remove(end)
             if name is not None:
                 self._go_on(self.jobs[name])
+        for key in gone:
+            name = self._awaited.pop(key, None)
+            if name is not None:
+                self._lose(self.jobs[name], "its shepherd was killed, and the disk was full")
         self._drain()
 
     def guard_ended(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -10,4 +11,6 @@ import time
 def note(text: str) -> None:
     """Write a line with time and process id."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    print(f"{stamp} [{os.getpid()}] {text}", file=sys.stderr, flush=True)
+    # A full disk must not end the shepherd for want of a line in its log.
+    with contextlib.suppress(OSError):
+        print(f"{stamp} [{os.getpid()}] {text}", file=sys.stderr, flush=True)

@@ -65,9 +65,12 @@ class Place:
         path = self.state_path / "shepherd.sock"
         if not _fits_socket(path):
             path = self._short_folder() / "shepherd.sock"
-        note = self.note_path.with_suffix(".new")
-        note.write_bytes(os.fsencode(path))
-        note.replace(self.note_path)
+        raw = os.fsencode(path)
+        # Written only if it must be: a full disk should not keep a shepherd from its jobs.
+        if not self.note_path.exists() or self.note_path.read_bytes() != raw:
+            note = self.note_path.with_suffix(".new")
+            note.write_bytes(raw)
+            note.replace(self.note_path)
         return path
 
     def _short_folder(self) -> Path:

@@ -10,7 +10,7 @@ import time
 import msgspec
 import zmq
 
-from pman.shepherd.guard import Guard, become_subreaper
+from pman.shepherd.guard import UNWRITTEN, Guard, become_subreaper
 from pman.shepherd.herd import Herd
 from pman.shepherd.joblog import JobLogs
 from pman.shepherd.note import note
@@ -110,8 +110,8 @@ class Server:
             if self._herd.follower.fileno() in due:
                 self._herd.follow()
             if self._guard.bell in due:
-                os.eventfd_read(self._guard.bell)
-                self._herd.collect()
+                rung = os.eventfd_read(self._guard.bell)
+                self._herd.collect(is_complete=rung < UNWRITTEN)
             if self._guard.pidfd in due:
                 poller.unregister(self._guard.pidfd)
                 note("the guard has ended")

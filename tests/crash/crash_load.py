@@ -129,6 +129,7 @@ class Load:
 
     def __init__(self, daemon: DaemonProcess, history: History) -> None:
         self.acknowledged = 0
+        self.refused = 0
         self._daemon = daemon
         self._history = history
         self._is_over = threading.Event()
@@ -152,6 +153,7 @@ class Load:
                 answer = self._daemon.run(cmd, jid, auid="crash").json()["status"]
                 self._history.answered(jid, answer)
                 self.acknowledged += answer
+                self.refused += not answer
 
 
 def returncodes(record: dict[str, Any]) -> list[int | None]:
@@ -161,7 +163,9 @@ def returncodes(record: dict[str, Any]) -> list[int | None]:
 def records(db_path: Path) -> dict[str, dict[str, Any]]:
     """Return what the job DB on disk says, by job id."""
     with contextlib.closing(sqlite3.connect(f"file:{db_path}/pman.db?mode=ro", uri=True)) as file:
-        rows = [json.loads(record) for (record,) in file.execute("SELECT record FROM jobs")]
+        rows = [
+            json.loads(record) for (record,) in file.execute("SELECT record FROM jobs ORDER BY seq")
+        ]
     found = {row["jid"]: row for row in rows}
     assert len(found) == len(rows), "a job is there twice"
     return found
