@@ -48,7 +48,9 @@ class Listener(SocketService):
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.ROUTING_ID, self.name.encode())
         self._socket.connect(self._endpoint)
-        self._socket.send(READY)
+        # Does not wait: a front that cannot start may have gone by now.
+        with contextlib.suppress(zmq.Again):
+            self._socket.send(READY, zmq.NOBLOCK)
 
     def serve(self) -> None:
         """Carry out requests until the stop."""
