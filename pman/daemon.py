@@ -21,6 +21,7 @@ from pman.auth import TokenAuth
 from pman.backends import BACKENDS
 from pman.backends.base import Backend, BackendContext
 from pman.config import Settings
+from pman.descriptors import raise_limit
 from pman.dispatcher import Dispatcher
 from pman.job.record import Job
 from pman.jobdb.opening import OpenJobDB, open_job_db
@@ -28,7 +29,9 @@ from pman.jobdb.store import JobStore
 from pman.output import OutputFiles
 from pman.services.base import Service
 from pman.services.closer import BEYOND_GRACE_S, BackendCloser
+from pman.services.connections import SPARE_DESCRIPTORS, connection_limit
 from pman.services.directive import DirectiveWatcher
+from pman.services.endpoint import is_loopback
 from pman.services.errands import Errands
 from pman.services.front import Front
 from pman.services.keeper import Keeper
@@ -49,7 +52,9 @@ STOP_TIMEOUT_S = 5.0
 ERRAND_THREADS = 2
 
 HOST = "host"
-LOOPBACK = ("127.", "localhost")
+
+#: Descriptors for other things than connections, and of each listener.
+OWN_DESCRIPTORS, LISTENER_DESCRIPTORS = 2 * SPARE_DESCRIPTORS, 4
 
 
 class Daemon:
@@ -74,6 +79,7 @@ class Daemon:
             StartError: The daemon cannot start; says why.
         """
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        self._raise_limits()
         job_db = open_job_db(self.settings)
         try:
             return self._run(job_db)
@@ -135,6 +141,21 @@ class Daemon:
 
     # --- start ----------------------------------------------------------------------------
 
+    def _raise_limits(self) -> None:
+        """See that there are descriptors for all connections; say so if there are too few."""
+        settings = self.settings
+        raise_limit(
+            settings.max_connections + OWN_DESCRIPTORS + LISTENER_DESCRIPTORS * settings.listeners
+        )
+        limit = connection_limit(settings)
+        if limit < settings.max_connections:
+            _log.warning(
+                "at most %d connections at a time, not the %d of --maxConnections:"
+                " the hard limit on open files (ulimit -Hn) is too low",
+                limit,
+                settings.max_connections,
+            )
+
     def _make_auth(self) -> TokenAuth | None:
         if not self.settings.enable_token_auth:
             return None
@@ -181,11 +202,7 @@ class Daemon:
 
     def _announce(self, front: Front) -> None:
         settings = self.settings
-        if (
-            settings.protocol == "tcp"
-            and not settings.enable_token_auth
-            and not settings.ip.startswith(LOOPBACK)
-        ):
+        if not settings.enable_token_auth and not is_loopback(front.endpoint):
             _log.warning(
                 "anybody who can reach %s can run commands here: use --enableTokenAuth and"
                 " --tokenPath, or listen on 127.0.0.1",

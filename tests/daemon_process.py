@@ -125,7 +125,13 @@ class DaemonProcess:
         self.port = 0
 
     def start(self) -> DaemonProcess:
-        """Start; return when it listens."""
+        """Start; return when it listens on its port."""
+        at = self.launch()
+        self.port = int(self.wait_for_log(r"listening on \S+?:(\d+)", at)[1])
+        return self
+
+    def launch(self) -> int:
+        """Start, and return at once: where its log begins."""
         folder = self.folder
         folder.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
@@ -138,8 +144,7 @@ class DaemonProcess:
                 cwd=folder,
                 env=self.environment,
             )
-        self.port = int(self.wait_for_log(r"listening on \S+?:(\d+)", at)[1])
-        return self
+        return at
 
     def wait_for_log(self, pattern: str, offset: int = 0) -> re.Match[str]:
         """Return the first match in the log; fail when the process ends before it comes."""

@@ -11,6 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
+from pman.descriptors import restore_limit
 from pman.errors import BackendUnavailable
 from pman.shepherd.ends import Ends
 from pman.shepherd.guard import Guard
@@ -26,6 +27,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m pman.shepherd STATE_PATH", file=sys.stderr)
         return 2
+    restore_limit()
     place = Place(Path(arguments[0]))
     try:
         place.prepare()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pman.descriptors import inherited_limit
 from pman.errors import BackendUnavailable
 from pman.shepherd.place import Place
 
@@ -44,7 +45,7 @@ def launch(place: Place) -> None:
 
 def _environment() -> dict[str, str]:
     """Return the shepherd's own environment, in which it finds pman where we did."""
-    environment = public_environment()
+    environment = public_environment() | inherited_limit()
     root = str(Path(__file__).resolve().parents[2])
     if root not in site.getsitepackages():
         known = environment.get("PYTHONPATH")
