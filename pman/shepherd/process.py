@@ -71,13 +71,18 @@ def make_output_folder(folder: bytes) -> None:
     Raises:
         OSError: It can't be made.
     """
-    try:
-        os.mkdir(folder, 0o700)  # noqa: PTH102, bytes
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        make_output_folder(os.path.dirname(folder))  # noqa: PTH120, bytes
-        os.mkdir(folder, 0o700)  # noqa: PTH102
+    for is_last in (False, False, True):
+        try:
+            os.mkdir(folder, 0o700)  # noqa: PTH102, bytes
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            # Made anew, should the daemon remove it as an empty one at this very moment.
+            if is_last:
+                raise
+            make_output_folder(os.path.dirname(folder))  # noqa: PTH120, bytes
+        else:
+            return
 
 
 def remove_empty_output(folder: bytes, index: int) -> None:

@@ -1,0 +1,29 @@
+"""Files that hold what jobs print: what a removal leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pman.output import OutputFiles
+
+ONE = "20261123085225.330570_00000000-0000-0000-0000-000000000001"
+TWO = "20261123085225.330570_00000000-0000-0000-0000-000000000002"
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> OutputFiles:
+    made = OutputFiles(tmp_path / "output", 1024)
+    for name in (ONE, TWO):
+        made.folder(name).mkdir(parents=True)
+        made.path(name, 0, "stdout").write_text("text")
+    return made
+
+
+def test_the_last_job_of_a_day_takes_its_folder_along(output: OutputFiles) -> None:
+    output.remove(ONE)
+    assert [path.name for path in output.root.glob("*/*")] == [TWO]
+    output.remove(TWO)
+    output.remove(TWO)
+    assert list(output.root.iterdir()) == []
