@@ -6,10 +6,13 @@ Returns when the daemon may connect; exit status 1, and a line on standard error
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pman.descriptors import restore_limit
 from pman.errors import BackendUnavailable
@@ -17,6 +20,9 @@ from pman.shepherd.ends import Ends
 from pman.shepherd.guard import Guard
 from pman.shepherd.place import Place
 from pman.shepherd.process import boot_id
+
+if TYPE_CHECKING:
+    from pman.shepherd.server import Server
 
 #: What the shepherd says when the daemon may connect; anything else says why it may not.
 READY = b"ready"
@@ -47,8 +53,13 @@ def main(arguments: list[str]) -> int:
         return 1
     os.close(ready)
     _detach(place)
+    # Read before the guard begins: a shepherd that is started again, maybe weeks later, must be of
+    # the same release. Who only looks whether there is one does without.
+    from pman.shepherd.server import Server
+
+    gc.freeze()  # so that guard and shepherd go on sharing this memory
     guard = Guard(Ends(place.ends_path, boot_id()))
-    return guard.run(lambda: _serve(place, guard, writer))
+    return guard.run(lambda: _serve(lambda: Server(place, guard), writer))
 
 
 def _detach(place: Place) -> None:
@@ -64,7 +75,7 @@ def _detach(place: Place) -> None:
     os.close(log)
 
 
-def _serve(place: Place, guard: Guard, writer: int) -> None:
+def _serve(make: Callable[[], Server], writer: int) -> None:
     """Be the shepherd; `writer` is told when the daemon may connect, or why not."""
 
     def say(raw: bytes) -> None:
@@ -74,10 +85,7 @@ def _serve(place: Place, guard: Guard, writer: int) -> None:
         os.close(writer)
 
     try:
-        # Imported here: the guard stays small.
-        from pman.shepherd.server import Server
-
-        server = Server(place, guard)
+        server = make()
         server.open()
     except (BackendUnavailable, OSError) as exc:
         say(str(exc).encode())
