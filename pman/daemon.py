@@ -240,5 +240,8 @@ class Daemon:
         if late:
             # Nothing may be closed that a thread still uses; what counts is on disk already.
             _log.error("did not stop in time: %s", ", ".join(late))
+            reason = sys.exc_info()[1]
+            if reason is not None:  # a start that failed; this is the last chance to say why
+                print(f"pman: {reason}", file=sys.stderr)
             logging.shutdown()
             os._exit(1)
