@@ -14,20 +14,21 @@ PROC = Path("/proc")
 
 def shepherds(db_path: Path) -> list[int]:
     """Return the process ids of the shepherds whose state is under `db_path`; not their guards."""
-    found = _shepherds_and_guards(db_path)
-    guards = {parent_of(pid) for pid in found}
-    return [pid for pid in found if pid not in guards]
+    return [shepherd for _, shepherd in _herds(db_path)]
+
+
+def herd(folder: Path) -> tuple[int | None, int | None]:
+    """Return the process ids of guard and shepherd below `folder`, None for what is dead."""
+    return next(iter(_herds(folder)), (None, None))
 
 
 def herd_pids(folder: Path, timeout_s: float = 30.0) -> tuple[int, int]:
     """Return the process ids of the guard and the shepherd below `folder`, once they are there."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        found = _shepherds_and_guards(folder)
-        for pid in found:
-            parent = parent_of(pid)
-            if parent in found and parent_of(parent) not in found:
-                return parent, pid
+        guard, shepherd = herd(folder)
+        if guard is not None and shepherd is not None:
+            return guard, shepherd
         time.sleep(0.02)
     raise AssertionError(f"there is no shepherd below {folder}")
 
@@ -39,6 +40,21 @@ def end_shepherds(db_path: Path) -> None:
         _signal(pid, signal.SIGSTOP)  # nothing new is started while we look
     for pid in [*herds, *_descendants(herds)]:
         _signal(pid, signal.SIGKILL)
+
+
+def _herds(folder: Path) -> list[tuple[int | None, int]]:
+    """Return each shepherd behind its guard.
+
+    A child that has yet to become a job's shell looks like a shepherd; its parent tells it apart.
+    """
+    found = {pid: _session(pid) for pid in _shepherds_and_guards(folder)}
+    leaders = [pid for pid, session in found.items() if pid == session]
+    herds: list[tuple[int | None, int]] = []
+    for pid, session in found.items():
+        parent = parent_of(pid)
+        if session != pid and (parent in leaders or parent not in found):
+            herds.append((parent if parent in leaders else None, pid))
+    return herds
 
 
 def _shepherds_and_guards(folder: Path) -> list[int]:
@@ -55,6 +71,13 @@ def parent_of(pid: int) -> int:
     try:
         return int((PROC / str(pid) / "stat").read_text().rpartition(") ")[2].split()[1])
     except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
         return 0
 
 

@@ -19,7 +19,6 @@ from typing import Any
 
 import msgspec
 from daemon_process import DaemonProcess, wait_until
-from leftovers import _shepherds_and_guards, parent_of
 from marked import wait_gone
 
 SITE = Path(__file__).parent / "site"
@@ -188,15 +187,6 @@ def wait_all_ended(daemon: DaemonProcess) -> dict[str, dict[str, Any]]:
         raise
     del found[""]
     return found
-
-
-def herd(db_path: Path) -> tuple[int | None, int | None]:
-    """Return the process ids of guard and shepherd, None for one that is dead."""
-    found = _shepherds_and_guards(db_path)
-    for pid in found:
-        if parent_of(pid) in found and parent_of(parent_of(pid)) not in found:
-            return parent_of(pid), pid
-    return None, found[0] if len(found) == 1 else None
 
 
 def kill(pids: Iterable[int]) -> None:

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from crash_load import History, Load, herd, kill, wait_all_ended
+from crash_load import History, Load, kill, wait_all_ended
 from daemon_factory import NewDaemon
 from daemon_process import wait_until
 from gate import Gate
+from leftovers import herd
 
 pytestmark = pytest.mark.slow
 

@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from crash_load import History, Load, herd, kill, records, wait_all_ended
+from crash_load import History, Load, kill, records, wait_all_ended
 from daemon_factory import NewDaemon
 from daemon_process import DaemonProcess, wait_until
+from leftovers import herd
 
 pytestmark = pytest.mark.slow
 
