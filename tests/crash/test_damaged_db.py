@@ -57,8 +57,8 @@ def test_damaged(
     for n in range(JOBS):
         daemon.wait_finished(f"job{n}")
     wait_until(lambda: daemon.words("runs") == ["started"], "it runs")
-    before = records(daemon.db_path)
     assert daemon.stop() == 0
+    before = records(daemon.db_path)
     path = daemon.db_path / "pman.db"
     damage(path)
     raw = path.read_bytes()

@@ -21,7 +21,7 @@ SPAWN = "pman.shepherd.process:spawn"
 PART = "pman.shepherd.herd:Herd._start_part"
 SETTLED = "pman.shepherd.herd:Herd.settled"
 TREE = "pman.jobdb.snapshot:SnapshotFolder.write"
-TREE_FILE = "pman.jobdb.snapshot:_write_private"
+TREE_FILE = "pman.jobdb.snapshot:write_private"
 
 BOTH = ("before", "after")
 #: Points in the daemon, and in the shepherd.
