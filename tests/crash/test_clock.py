@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from crash_load import SITE, records
+from crash_load import SITE, records, returncodes
 from daemon_factory import NewDaemon
 from daemon_process import DaemonProcess, wait_until
 from gate import Gate
@@ -19,6 +19,10 @@ def order(daemon: DaemonProcess) -> list[str]:
     """Return the ids of all jobs in the order that replies show them in."""
     by_name = {job["name"]: jid for jid, job in records(daemon.db_path).items()}
     return [by_name[name] for name in job_names(daemon)]
+
+
+def codes(daemon: DaemonProcess) -> dict[str, list[int | None]]:
+    return {jid: returncodes(job) for jid, job in records(daemon.db_path).items()}
 
 
 @pytest.mark.parametrize("is_shepherd_new", [False, True])
@@ -47,9 +51,11 @@ def test_order_and_states_stay(new_daemon: NewDaemon, gate: Gate, is_shepherd_ne
 
     third = new_daemon()
     assert order(third) == [*expected, "c", "d"]
+    for jid in (*expected, "c", "d"):
+        third.wait_finished(jid)
+    expected_codes = {"a": [3], "c": [0], "d": [5], **({} if is_shepherd_new else {"b": [4, 0]})}
+    wait_until(lambda: codes(third) == expected_codes, "the disk has what replies say")
     found = records(third.db_path)
-    codes = {jid: [part["returncode"] for part in job["parts"]] for jid, job in found.items()}
-    assert codes == {"a": [3], "c": [0], "d": [5], **({} if is_shepherd_new else {"b": [4, 0]})}
     assert found["c"]["accepted_at"] < found["a"]["accepted_at"]
     assert third.run("true", "e").json()["status"] is True
     assert third.wait_finished("e") == ["finishedSuccessfully"]
