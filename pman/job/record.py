@@ -85,6 +85,7 @@ class Job(msgspec.Struct, kw_only=True, gc=False):
         exit_code: Of the job as a whole; None while unknown or when ended by a signal.
         signal: Number of the signal that ended it, or None.
         accepted_at, started_at, ended_at: UTC epoch seconds, or None.
+        imported_at: When it was taken over from a tree of files, UTC epoch seconds, or None.
         parts: Parts of a host job, in order; those not yet started included.
         workers: Containers of a container job.
         handle: JSON value with which the backend finds the job again after a restart.
@@ -114,6 +115,7 @@ class Job(msgspec.Struct, kw_only=True, gc=False):
     facts: HostFacts | None = None
     extra: dict[str, Any] | None = None
     revision: int = 0
+    imported_at: float | None = None
 
 
 def new_job(spec: JobSpec, backend: str, now_s: float) -> Job:

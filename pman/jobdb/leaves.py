@@ -5,6 +5,7 @@ Trees may come from anybody: links, pipes and devices are refused, names never l
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -74,17 +75,17 @@ def write_folder(path: Path, tree: dict[str, Any], is_folder: IsFolder, at: Name
     """Write a tree as 2.2 does: a folder per folder, a file per leaf, JSON in one line.
 
     Args:
-        path: Must not be there yet.
+        path: A folder, which holds none of it yet.
         is_folder: Tells which objects are folders, by their names from the top down.
         at: Names from the top down to `tree`.
     Raises:
         OSError: The disk would not take it.
     Source: WIRE.md 11.
     """
-    path.mkdir(mode=0o700)
     for name, value in tree.items():
         inner, names = path / file_name(name), (*at, name)
         if isinstance(value, dict) and is_folder(names):
+            inner.mkdir(mode=0o700)
             write_folder(inner, value, is_folder, names)
         else:
             write_leaf(inner, value)
@@ -95,10 +96,53 @@ def write_leaf(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value), "ascii")
 
 
+def find_other(
+    path: Path,
+    tree: dict[str, Any],
+    is_folder: IsFolder,
+    at: Names = (),
+    *,
+    also: frozenset[str] = frozenset(),
+) -> Names | None:
+    """Return the file names down to something that `write_folder` would not have written.
+
+    Args:
+        path, tree, is_folder, at: As for `write_folder`.
+        also: Names of files that may be in `path`.
+    Returns:
+        None when there is nothing of that kind; what is missing does not count.
+    Raises:
+        OSError: A folder cannot be read.
+    """
+    own = {file_name(name): (name, value) for name, value in tree.items()}
+    with os.scandir(path) as entries:
+        for entry in entries:
+            name, value = own.get(entry.name, (entry.name, None))
+            names = (*at, name)
+            if entry.name in own and isinstance(value, dict) and is_folder(names):
+                if not entry.is_dir(follow_symlinks=False):
+                    return (entry.name,)
+                other = find_other(path / entry.name, value, is_folder, names)
+                if other is not None:
+                    return (entry.name, *other)
+                continue
+            is_ours = entry.name in own or entry.name in also
+            if not is_ours or not entry.is_file(follow_symlinks=False):
+                return (entry.name,)
+    return None
+
+
 def file_name(name: str) -> str:
-    """Return a leaf's name as file name: clients choose the names within a container block."""
+    """Return a leaf's name as file name: clients choose the names within a container block.
+
+    Names that differ have file names that differ.
+    """
     raw = name.encode("utf-8", "replace")
-    is_plain = name and name[0] != "." and "/" not in name and name.isprintable()
+    is_plain = name and name[0] != "." and not {"/", "%"} & set(name) and name.isprintable()
     if is_plain and len(raw) <= MAX_NAME_BYTES:
         return raw.decode()
-    return urllib.parse.quote(raw, safe="").replace(".", "%2E")[:MAX_NAME_BYTES] or "%"
+    quoted = urllib.parse.quote(raw, safe="").replace(".", "%2E") or "%"
+    if len(quoted) <= MAX_NAME_BYTES:
+        return quoted
+    digest = hashlib.sha256(raw).hexdigest()
+    return f"{quoted[: MAX_NAME_BYTES - len(digest) - 2]}%-{digest}"

@@ -1,8 +1,9 @@
-"""A `Job` as JSON, as it lies in `pman.db` and in the snapshot; and what name it may have."""
+"""A `Job` as JSON, as it lies in `pman.db` and in the snapshot; what it may hold, and its name."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -12,6 +13,21 @@ from pman.job.record import Job
 
 #: Job folder name; anything else is never used as a path. Source: WIRE.md 8.2.
 _JOB_NAME = re.compile(r"[0-9]{14}\.[0-9]{6}_[0-9a-f-]{36}")
+
+#: Latest moment that a record may hold, UTC epoch seconds: in every time zone its year has four
+#: digits, so that `localtime` takes it, and what we spell can be read again.
+LATEST_S = 253_402_214_400.0
+
+#: What a record may raise that holds something which cannot be spelled out.
+UNSPELLABLE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Job).decode
@@ -40,12 +56,45 @@ def decode_record(raw: bytes) -> Job:
     """Return the job that `encode_record` made.
 
     Raises:
-        SnapshotError: It is not one.
+        SnapshotError: It is not one, or one that cannot be used.
     """
     try:
-        return _decode(raw)
+        job = _decode(raw)
     except (msgspec.DecodeError, RecursionError) as exc:
         raise SnapshotError(f"not a job record: {exc}") from exc
+    check_moments(job)
+    return job
+
+
+def as_kept(job: Job) -> Job:
+    """Return a job of unknown origin as a later start will read it.
+
+    Raises:
+        PmanError: It cannot be kept, or not be read again.
+    """
+    check_moments(job)  # first: JSON has no word for what is not a number
+    return decode_record(encode_record(job))
+
+
+def check_moments(job: Job) -> None:
+    """Raise unless every moment of a job can be spelled as a local time.
+
+    Raises:
+        SnapshotError: One is before 1970, after the year 9999, or not a number.
+    """
+    for moment in _moments(job):
+        if moment is not None and not 0 <= moment <= LATEST_S:
+            raise SnapshotError(f"it holds the moment {moment!r}, expected 0 to {LATEST_S}")
+
+
+def _moments(job: Job) -> Iterator[float | None]:
+    yield job.accepted_at
+    yield job.started_at
+    yield job.ended_at
+    yield job.imported_at
+    for part in job.parts:
+        yield part.started_at
+        yield part.ended_at
 
 
 def scrub(value: Any) -> Any:

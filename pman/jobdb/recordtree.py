@@ -191,7 +191,7 @@ def _manager_leaves(job: Job) -> dict[str, Callable[[], Any]]:
         return {}
     try:
         meta = json.loads(job.meta)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}  # text of a foreign tree; it is shown as it is, in `d_meta`
     if not isinstance(meta, dict):
         return {}

@@ -14,7 +14,8 @@ import msgspec
 
 from pman.errors import SnapshotError
 from pman.job.record import Job
-from pman.jobdb.record_json import is_job_name, scrub
+from pman.jobdb.private import write_private
+from pman.jobdb.record_json import check_moments, is_job_name, scrub
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class SnapshotFolder:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
-                _write_private(unfinished, raw)
+                write_private(unfinished, raw)
                 unfinished.replace(path)
             except OSError:
                 unfinished.unlink(missing_ok=True)
@@ -167,6 +168,7 @@ def _read(entry: os.DirEntry[str]) -> Job:
         raise SnapshotError(str(exc)) from exc
     if held.format != FORMAT or f"{held.record.name}.json" != entry.name:
         raise SnapshotError(f"it holds format {held.format} of {held.record.name!r}")
+    check_moments(held.record)
     return held.record
 
 
@@ -179,9 +181,3 @@ def _encode(job: Job, tree: dict[str, Any]) -> bytes:
     except RecursionError as exc:
         raise SnapshotError(f"job {job.name} is nested too deeply for a snapshot") from exc
     return msgspec.json.format(raw, indent=1)
-
-
-def _write_private(path: Path, raw: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(fd, "wb") as file:
-        file.write(raw)

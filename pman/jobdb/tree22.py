@@ -10,43 +10,38 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from pman.errors import JobConflict, RequestError, SnapshotError, UnknownJob
+from pman.errors import JobConflict, PmanError, SnapshotError, UnknownJob
 from pman.job.record import Job
 from pman.jobdb.exchange import former_path, new_path, put_in_place
-from pman.jobdb.job22 import BACKEND_LEAVES, Output, job_from_leaves, job_from_record, output_of
-from pman.jobdb.leaves import IsFolder, Names, read_folder, read_leaf, write_folder, write_leaf
-from pman.jobdb.record_json import is_job_name, scrub
-from pman.jobdb.subjobs import HOST
+from pman.jobdb.job22 import Output, job_from_leaves, job_from_record, output_of
+from pman.jobdb.leaves import read_folder, read_leaf, write_folder, write_leaf
+from pman.jobdb.record_json import as_kept, is_job_name, scrub
+from pman.jobdb.treecheck import MARKER, RECORD, check_target, find_foreign, folders_of
 from pman.jobdb.view import ReadOutput, job_tree
 from pman.output import OutputFiles
 
 _log = logging.getLogger(__name__)
 
-#: Marks a tree that pman wrote, and so may replace. Its content is a leaf: 2.2 reads every file.
-MARKER = ".pman-tree"
-
-#: Beside the leaves of a job: the whole record, for what 2.2's leaves have no place for.
-RECORD = ".record"
-
-#: What a job's `container/` folder holds beyond the block as sent.
-_TOP_FOLDERS = frozenset({"container", "start", "end"})
-
 _writing = threading.Lock()
 _busy: set[Path] = set()  # trees that are being written by this process
 
 
-def export_tree(jobs: Iterable[Job], path: Path, read_output: ReadOutput) -> None:
+def export_tree(
+    jobs: Iterable[Job], path: Path, read_output: ReadOutput, *, db_path: Path | None = None
+) -> None:
     """Write jobs in 2.2's layout; a crash leaves the former tree or the new one.
 
     Args:
         jobs: Those that the tree is to hold.
         path: Absolute; nothing, an empty folder, or a tree that pman wrote.
+        db_path: The job DB, which the tree must lie neither in nor around.
     Raises:
         RequestError: `path` is not one that may be written (400), or holds something else (409).
         SnapshotError: The disk would not take it; what was there is untouched.
@@ -54,12 +49,12 @@ def export_tree(jobs: Iterable[Job], path: Path, read_output: ReadOutput) -> Non
     """
     with _reserved(path):
         try:
-            _check_target(path)
+            check_target(path, db_path)
             path.parent.mkdir(parents=True, exist_ok=True)
             new = new_path(path)
             for left in (new, former_path(path)):
                 if left.exists():
-                    _check_target(left)  # of a crashed pman that had our pid
+                    check_target(left, db_path)  # of a crashed pman that had our pid
                     shutil.rmtree(left)
             try:
                 _write(jobs, new, read_output)
@@ -68,35 +63,39 @@ def export_tree(jobs: Iterable[Job], path: Path, read_output: ReadOutput) -> Non
                 shutil.rmtree(new, ignore_errors=True)
                 raise
             if former is not None:
-                shutil.rmtree(former)
+                _remove_former(former, path)
         except OSError as exc:
             raise SnapshotError(
                 f"dbpath {str(path)!r} cannot be written: {exc.strerror or exc}", field="dbpath"
             ) from exc
 
 
-def clear_tree(path: Path) -> None:
+def clear_tree(path: Path, *, db_path: Path | None = None) -> None:
     """Make `path` an empty tree; see `export_tree`."""
-    export_tree((), path, lambda _name, _part, _stream: "")
+    export_tree((), path, lambda _name, _part, _stream: "", db_path=db_path)
 
 
-def import_tree(path: Path, output: OutputFiles) -> list[Job]:
+def import_tree(path: Path, output: OutputFiles, now: Callable[[], float] = time.time) -> list[Job]:
     """Read the jobs of a tree, in the order of their names, which is that of time.
 
-    A job that had not finished becomes LOST. One with a damaged file is logged and left out.
+    A job that had not finished becomes LOST. One with a damaged file, or one that a later start
+    could not read, is logged and left out.
 
     Args:
         path: A tree that 2.2 or `export_tree` wrote.
         output: Takes what the jobs printed; a file that is there already stays.
+        now: UTC epoch seconds.
     Raises:
         UnknownJob: There is no such folder.
         SnapshotError: It cannot be read, or output cannot be written.
     """
     jobs = []
+    imported_at = now()
     for name in _job_names(path):
         try:
             job, printed = _read_job(path / name, name)
-        except (OSError, ValueError, OverflowError, msgspec.ValidationError) as exc:
+            job = as_kept(msgspec.structs.replace(job, imported_at=imported_at))
+        except (OSError, ValueError, OverflowError, msgspec.ValidationError, PmanError) as exc:
             _log.error("job %s in %s is left out: %s", name, path, exc)
             continue
         _keep_output(job, printed, output)
@@ -129,51 +128,39 @@ def _reserved(path: Path) -> Iterator[None]:
             _busy.discard(path)
 
 
-def _check_target(path: Path) -> None:
-    """Raise unless `path` is free, or ours.
-
-    Raises:
-        RequestError: It is not.
-    """
-    text = str(path)
-    if not path.is_absolute() or ".." in path.parts or not path.name:
-        raise RequestError(f"dbpath is {text!r}, expected an absolute path", field="dbpath")
-    if path.is_symlink():
-        raise JobConflict(f"dbpath {text!r} is a link, expected a folder", field="dbpath")
-    if not path.exists():
-        return
-    if not path.is_dir():
-        raise JobConflict(f"dbpath {text!r} is not a folder", field="dbpath")
-    names = os.listdir(path)
-    foreign = next((name for name in names if name != MARKER and not is_job_name(name)), None)
-    if names and (MARKER not in names or foreign is not None):
-        what = repr(foreign) if foreign is not None else "jobs"
-        raise JobConflict(
-            f"dbpath {text!r} holds {what} that pman did not write there, expected a new or an"
-            " empty folder, or a tree that pman wrote",
-            field="dbpath",
-        )
-
-
 def _write(jobs: Iterable[Job], path: Path, read_output: ReadOutput) -> None:
     path.mkdir(mode=0o700)
     write_leaf(path / MARKER, {"format": 1})  # first, so that a half-written tree is ours too
     for job in jobs:
-        write_folder(path / job.name, job_tree(job, read_output), _folders_of(job))
-        write_leaf(path / job.name / RECORD, scrub(msgspec.to_builtins(job)))
+        folder = path / job.name
+        folder.mkdir(mode=0o700)
+        write_leaf(folder / RECORD, scrub(msgspec.to_builtins(job)))  # first: tells what is ours
+        write_folder(folder, job_tree(job, read_output), folders_of(job))
     os.sync()  # one call instead of one per file: thousands of them must be safe before the swap
 
 
-def _folders_of(job: Job) -> IsFolder:
-    """Return what tells folders from leaves that hold objects. Source: WIRE.md 8.2."""
-    seen = BACKEND_LEAVES | set(job.extra or {}) if job.backend != HOST else frozenset()
+def _remove_former(former: Path, path: Path) -> None:
+    """Remove the tree that `path` was, or put it back if somebody has put something into it.
 
-    def is_folder(names: Names) -> bool:
-        if names[0] == "container":
-            return len(names) == 1 or names[1] not in seen
-        return names[0] in _TOP_FOLDERS and len(names) <= 2
-
-    return is_folder
+    Raises:
+        JobConflict: Somebody has; says where the former tree is.
+        OSError: It cannot be looked at, or not be removed.
+    """
+    foreign = find_foreign(former)
+    if foreign is None:
+        shutil.rmtree(former)
+        return
+    text = f"dbpath {str(path)!r} got {foreign} while it was written again"
+    try:
+        if former == former_path(path):
+            former = former.replace(new_path(path))
+        new = put_in_place(former, path)
+        if new is not None and find_foreign(new) is None:
+            shutil.rmtree(new)
+    except OSError as exc:
+        _log.error("%s cannot be put back: %s", former, exc)
+        raise JobConflict(f"{text}; the former tree is in {str(former)!r}", field="dbpath") from exc
+    raise JobConflict(f"{text}; it is left as it was", field="dbpath")
 
 
 # --- reading ------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import time
 
 from pman.config import Settings
 from pman.errors import SnapshotError
+from pman.jobdb.record_json import UNSPELLABLE
 from pman.jobdb.snapshot import SNAPSHOT_NAME, SnapshotFolder
 from pman.jobdb.store import JobStore
 from pman.jobdb.view import job_tree
@@ -141,13 +142,18 @@ class Saver(Service):
             self._folder.remove(name)
             saved.pop(name, None)
             return
-        # Each sub-job once: 2.2's copies would make the file grow with the square of their number.
-        self._folder.write(job, job_tree(job, self._output.read_text, is_cumulative=False))
+        try:
+            # Each sub-job once: 2.2's copies would make it grow with the square of their number.
+            tree = job_tree(job, self._output.read_text, is_cumulative=False)
+            self._folder.write(job, tree)
+        except UNSPELLABLE as exc:
+            raise SnapshotError(f"job {name} cannot be put in the snapshot: {exc!r}") from exc
         saved[name] = job.revision
 
     def _log_once(self, error: SnapshotError) -> None:
         """Log an error unless one of its kind has been logged since the last save that worked."""
-        kind = repr(error.__cause__ or error)
+        cause = error.__cause__
+        kind = repr(cause if isinstance(cause, OSError) else error)
         if kind not in self._logged:
             self._logged.add(kind)
             _log.error("%s", error)

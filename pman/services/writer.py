@@ -12,7 +12,7 @@ from pman.errors import PmanError, SnapshotError
 from pman.job.record import Job
 from pman.jobdb.database import Database
 from pman.jobdb.journal import Commit, Done
-from pman.jobdb.record_json import encode_record
+from pman.jobdb.record_json import UNSPELLABLE, encode_record
 from pman.services.base import Service
 
 _log = logging.getLogger(__name__)
@@ -159,16 +159,26 @@ def _fold(changes: Iterable[_Change]) -> tuple[list[tuple[str, bytes]], list[str
             deletes[name] = None
         for job in change.jobs:
             newest[job.name] = (job, change.record)
-    return [(name, record or _encode(job)) for name, (job, record) in newest.items()], list(deletes)
+    encoded = ((name, record or _encode(job)) for name, (job, record) in newest.items())
+    return [(name, record) for name, record in encoded if record is not None], list(deletes)
 
 
-def _encode(job: Job) -> bytes:
-    """Encode a later state; what cannot be written down must not take the rest with it."""
+def _encode(job: Job) -> bytes | None:
+    """Encode a later state; what cannot be written down must not take the rest with it.
+
+    Returns:
+        The record, without what the backend knows of the job if that is at fault; None: as it is
+        the job cannot be written at all.
+    """
     try:
         return encode_record(job)
-    except PmanError as exc:
-        _log.error("job %s: what its backend knows of it cannot be kept: %s", job.name, exc)
+    except (PmanError, *UNSPELLABLE) as exc:
+        _log.error("job %s: what its backend knows of it cannot be kept: %r", job.name, exc)
+    try:
         return encode_record(msgspec.structs.replace(job, handle=None, extra=None))
+    except (PmanError, *UNSPELLABLE) as exc:
+        _log.error("job %s: its state is not in the job DB: %r", job.name, exc)
+        return None
 
 
 def _closed() -> SnapshotError:

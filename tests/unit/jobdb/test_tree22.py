@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from pman.errors import RequestError, SnapshotError, UnknownJob
 from pman.job.record import Job, Part, Worker
 from pman.job.state import FINAL_STATES, JobState
 from pman.jobdb import exchange, tree22, view
+from pman.jobdb.record_json import decode_record, encode_record
 from pman.output import OutputFiles
 
 
@@ -167,6 +169,41 @@ def test_output_that_is_here_already_stays(target: Path, output: OutputFiles) ->
     assert output.read_text(name, 0, "stdout") == "all of it"
 
 
+def set_in_record(folder: Path, **values: Any) -> None:
+    path = folder / tree22.RECORD
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize("moment", [1e300, 1e12, -1.0, float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", ["accepted_at", "started_at", "ended_at", "part"])
+def test_job_at_an_impossible_moment_is_left_out(
+    target: Path, output: OutputFiles, caplog: pytest.LogCaptureFixture, name: str, moment: float
+) -> None:
+    bad, good = finished_job("bad"), finished_job("good")
+    tree22.export_tree([bad, good], target, no_output)
+    part = {"cmd": "x", "started_at": moment}
+    values: dict[str, Any] = {"parts": [part]} if name == "part" else {name: moment}
+    set_in_record(target / bad.name, **values)
+    assert [job.jid for job in tree22.import_tree(target, output)] == ["good"]
+    assert bad.name in caplog.text
+
+
+def test_half_a_surrogate_pair_is_replaced(target: Path, output: OutputFiles) -> None:
+    plant(golden.load("db-001-layout-finished")["tree"], target)
+    name = min(path.name for path in target.iterdir())
+    for leaf in ("cmd", "jid", "auid", "d_meta"):
+        (target / name / leaf).write_text(r'"a\ud800b"')
+    job = tree22.import_tree(target, output)[0]
+    assert (job.cmd, job.jid, job.auid, job.meta) == ("a?b",) * 4
+    assert decode_record(encode_record(job)) == job
+
+
+def test_import_is_dated(target: Path, output: OutputFiles) -> None:
+    tree22.export_tree([finished_job(imported_at=5.0), finished_job()], target, no_output)
+    jobs = tree22.import_tree(target, output, lambda: THEN)
+    assert [job.imported_at for job in jobs] == [THEN, THEN]
+
+
 # --- round trip ---------------------------------------------------------------------------
 
 text = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
@@ -248,6 +285,14 @@ def test_names_within_a_block_stay_within_the_tree(target: Path) -> None:
     assert {p.name for p in target.iterdir()} == {tree22.MARKER, job.name}
 
 
+def test_names_that_look_alike_are_kept_apart(target: Path) -> None:
+    odd = ["", "%", "%25", "a/b", "a%2Fb", "a%252Fb", *("x" * 5000 + last for last in ("", "y"))]
+    for first, second in itertools.permutations(odd, 2):
+        job = make_job(state=JobState.FAILED, backend="swarm", container={first: 1, second: {}})
+        tree22.export_tree([job], target, no_output)
+        assert len(os.listdir(target / job.name / "container")) == 3
+
+
 # --- what may be replaced (DEFECTS 27) ----------------------------------------------------
 
 
@@ -300,6 +345,132 @@ def test_what_is_not_ours_is_never_touched(target: Path, prepare: Any) -> None:
             write()
         assert (caught.value.hint, caught.value.field) == (409, "dbpath")
     assert files(target.parent) == before
+
+
+GUESTS = [
+    "{job}/notes.txt",
+    "{job}/.hidden",
+    "{job}/record/x",
+    "{job}/start/0/notes",
+    "{job}/start/7/startInfo",
+    "{job}/end/0/endInfo~",
+    "{job}/container/notes",
+    "{job}/container/manager/env/notes",
+    "{job}/new/folder/notes",
+    "20261123085225.330570_00000000-0000-0000-0000-000000000000/cmd",
+]
+
+
+def container_job() -> Job:
+    block = {"manager": {"env": {"a": 1}}, "target": {"image": "i", "odd name/": [1]}}
+    return make_job(
+        state=JobState.COMPLETED,
+        backend="swarm",
+        container=block,
+        extra={"state": {"ID": "x"}},
+        started_at=THEN,
+        ended_at=THEN + 1,
+    )
+
+
+def add_guest(root: Path, guest: str) -> Path:
+    """Put a file into a tree; where a file of ours is in the way, in its place."""
+    path = root / guest.format(job=next(p.name for p in root.iterdir() if p.is_dir()))
+    if path.parent.is_file():
+        path.parent.unlink()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("precious")
+    return path
+
+
+@pytest.mark.parametrize("guest", GUESTS)
+def test_guests_within_a_job_are_never_touched(target: Path, guest: str) -> None:
+    tree22.export_tree([container_job()], target, no_output)
+    add_guest(target, guest)
+    before = files(target.parent)
+    with pytest.raises(RequestError, match="that pman did not write") as caught:
+        tree22.export_tree([], target, no_output)
+    assert (caught.value.hint, caught.value.field) == (409, "dbpath")
+    assert files(target.parent) == before
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+@pytest.mark.parametrize("guest", ["notes.txt", *GUESTS])
+def test_guest_that_comes_during_a_save_stays(
+    target: Path, monkeypatch: pytest.MonkeyPatch, guest: str, can_exchange: bool
+) -> None:
+    if not can_exchange:
+        monkeypatch.setattr(exchange, "_renameat2", lambda: None)
+    tree22.export_tree([container_job()], target, no_output)
+    came: list[Path] = []
+
+    def read(*_: Any) -> str:
+        if not came:
+            came.append(add_guest(target, guest))
+        return ""
+
+    with pytest.raises(RequestError, match="left as it was") as caught:
+        tree22.export_tree([finished_job("new")], target, read)
+    assert (caught.value.hint, caught.value.field) == (409, "dbpath")
+    assert came[0].read_text() == "precious"
+    assert beside(target) == ["tree"]
+
+
+def test_guest_stays_where_it_cannot_be_put_back(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree22.export_tree([finished_job("old")], target, no_output)
+    real = tree22.put_in_place
+
+    def once(new: Path, aim: Path) -> Path | None:
+        monkeypatch.setattr(tree22, "put_in_place", _refuse)
+        return real(new, aim)
+
+    monkeypatch.setattr(tree22, "put_in_place", once)
+    with pytest.raises(RequestError, match="former tree is in") as caught:
+        tree22.export_tree(
+            [finished_job("new")], target, lambda *_: str(add_guest(target, "notes.txt"))
+        )
+    assert caught.value.hint == 409
+    (left,) = target.parent.glob("tree.new-*/notes.txt")
+    assert left.read_text() == "precious"
+
+
+def _refuse(*_: Any) -> None:
+    raise OSError(30, "Read-only file system")
+
+
+@given(job=jobs())
+@settings(max_examples=60, deadline=None)
+def test_every_tree_of_ours_is_known_again(job: Job) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "tree")
+        tree22.export_tree([job], path, no_output)
+        tree22.clear_tree(path)
+        assert os.listdir(path) == [tree22.MARKER]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["db", "db/new", "db/output/20261123", "db/jobs", "db/d_msg.json", "link/new", ".", "top"],
+)
+@pytest.mark.parametrize("is_link", [True, False])
+def test_job_db_is_no_place_for_a_tree(tmp_path: Path, path: str, is_link: bool) -> None:
+    top = tmp_path / "top"
+    db_path = top / "db"
+    (db_path / "output").mkdir(parents=True)
+    (top / "link").symlink_to("db")
+    shown_db = top / "link" if is_link else db_path
+    target = tmp_path / path if path == "top" else top / path
+    for write in (
+        lambda: tree22.clear_tree(target, db_path=shown_db),
+        lambda: tree22.export_tree([finished_job()], target, no_output, db_path=shown_db),
+    ):
+        with pytest.raises(RequestError, match="job DB") as caught:
+            write()
+        assert (caught.value.hint, caught.value.field) == (409, "dbpath")
+    assert os.listdir(db_path) == ["output"]
+    tree22.clear_tree(top / "db2", db_path=shown_db)
 
 
 @pytest.mark.parametrize("path", ["relative", "/", "/tmp/../tmp/x", ""])

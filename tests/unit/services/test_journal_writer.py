@@ -185,3 +185,17 @@ def test_many_threads_submit_and_observe(tmp_path: Path) -> None:
         assert store.count == 160
     assert read(tmp_path / "pman.db") == store.jobs()
     assert sorted(settled) == sorted(store.names())
+
+
+def test_a_job_that_cannot_be_written_costs_no_other(
+    database: GatedDatabase, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    database.gate.set()
+    writer = started(database)
+    bad = make_job("bad", container={"x": object()})
+    vague = make_job("vague", handle={"x": object()})
+    writer.replace([], [bad, vague, make_job("good")]).wait(DEADLINE_S)
+    writer.write(bad).wait(DEADLINE_S)
+    stop(writer)
+    assert [job.jid for job in read(tmp_path / "pman.db")] == ["vague", "good"]
+    assert bad.name in caplog.text

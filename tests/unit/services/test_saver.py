@@ -102,6 +102,23 @@ def test_removed_job_goes_and_unknown_files_stay(rig: Rig) -> None:
     assert {job.jid for job in rig.folder.read_all()} == {"2", "stranger"}
 
 
+@pytest.mark.parametrize(
+    "fields", [{"started_at": 1e300}, {"started_at": 1e17}, {"container": {"x": object()}}], ids=str
+)
+def test_a_job_that_cannot_be_spelled_costs_no_other(
+    rig: Rig, caplog: pytest.LogCaptureFixture, fields: dict[str, Any]
+) -> None:
+    bad = make_job("bad", backend="swarm", **{"started_at": 1.0, **fields})
+    rig.store.load([bad, finished_job("good")])
+    rig.start()
+    for _ in range(2):
+        with pytest.raises(SnapshotError, match=bad.name):
+            rig.saver.save_now(DEADLINE_S)
+    assert rig.folder.written == ["good"]
+    assert caplog.text.count(bad.name) == 1
+    stop(rig.saver)
+
+
 def test_stop_saves(rig: Rig) -> None:
     rig.store.load([finished_job("1")])
     rig.start()
