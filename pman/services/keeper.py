@@ -1,4 +1,4 @@
-"""`Keeper`: the thread that lets finished jobs go when there are too many of them."""
+"""`Keeper`: the thread that lets finished jobs go when there are too many of them, and orphans."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pman.backends.base import Backend, discard
 from pman.config import Settings
 from pman.errors import PmanError, SnapshotError
 from pman.job.record import Job
+from pman.jobdb.orphans import OrphanRemoval
 from pman.jobdb.retention import Ledger, Limits
 from pman.jobdb.snapshot import SNAPSHOT_NAME, SnapshotFolder
 from pman.jobdb.store import JobStore
@@ -39,6 +40,7 @@ DAY_S = 24 * 3600
 class Keeper(Service):
     """Drops finished jobs beyond `keep_jobs`, `keep_days` and `keep_bytes`, in order of their end.
 
+    A job that was imported counts as if it had ended when it came: nobody has seen it here before.
     A job that goes leaves its backend, its files, the snapshot, the memory and `pman.db`, in this
     order. What a crash leaves undone is found again at the next start: the record is still there.
     """
@@ -66,6 +68,7 @@ class Keeper(Service):
         self._ledger = Ledger(
             Limits(settings.keep_jobs, settings.keep_days * DAY_S, settings.keep_bytes)
         )
+        self._orphans = OrphanRemoval(output.root)
         self._news: collections.deque[tuple[bool, str]] = collections.deque()
         self._unmeasured: collections.deque[str] = collections.deque()
         self._wake = threading.Event()
@@ -83,8 +86,8 @@ class Keeper(Service):
         self._tell(True, (job,))
 
     def _on_exchanged(self, gone: Sequence[Job], placed: Sequence[Job]) -> None:
-        self._tell(False, gone)
-        self._tell(True, placed)
+        self._tell(False, (*gone, *placed))  # one that came back has a new place in the order
+        self._tell(True, sorted(placed, key=_order))
 
     def _tell(self, is_here: bool, jobs: Iterable[Job]) -> None:
         self._news.extend((is_here, job.name) for job in jobs)
@@ -104,7 +107,8 @@ class Keeper(Service):
             if time.monotonic() > retry_at:
                 self._ledger.release()
                 retry_at = time.monotonic() + PERIOD_S
-            if self._drop() or self._unmeasured:
+            has_orphans = self._orphans.step(STEP_JOBS)
+            if self._drop() or self._unmeasured or has_orphans:
                 self.stopping.wait(PAUSE_S)
             else:
                 self._wake.wait(PERIOD_S)
@@ -113,8 +117,8 @@ class Keeper(Service):
     def _take_stock(self) -> None:
         """Take in what was there at the start."""
         finished = (job for job in self._store.jobs() if job.state.is_final)
-        for _, name in sorted((_ended_at(job), job.name) for job in finished):
-            self._add(name)
+        for job in sorted(finished, key=_order):
+            self._add(job.name)
 
     def _take_news(self) -> None:
         while self._news:
@@ -139,7 +143,7 @@ class Keeper(Service):
 
     def _drop(self) -> bool:
         """Let some jobs go that are too many; return whether there were any."""
-        names = self._ledger.surplus(self._now(), self._end_of, STEP_JOBS)
+        names = self._ledger.surplus(self._now(), self._kept_since, STEP_JOBS)
         gone = [job for name in names if (job := self._discard(name)) is not None]
         if gone:
             self._forget(gone)
@@ -169,9 +173,18 @@ class Keeper(Service):
             return None
         return job
 
-    def _end_of(self, name: str) -> float:
+    def _kept_since(self, name: str) -> float:
         job = self._store.get(name)
-        return 0.0 if job is None else _ended_at(job)
+        return 0.0 if job is None else _kept_since(job)
+
+
+def _kept_since(job: Job) -> float:
+    """Return the moment that the age of a finished job counts from."""
+    return max(_ended_at(job), job.imported_at or 0.0)
+
+
+def _order(job: Job) -> tuple[float, float, str]:
+    return _kept_since(job), _ended_at(job), job.name
 
 
 def _ended_at(job: Job) -> float:

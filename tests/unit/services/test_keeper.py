@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pman.errors import BackendUnavailable, SnapshotError
 from pman.job.observation import Observation
 from pman.job.record import Job
 from pman.job.state import JobState
+from pman.jobdb import orphans
 from pman.jobdb.database import Database
 from pman.jobdb.snapshot import SnapshotFolder
 from pman.jobdb.store import JobStore
@@ -141,6 +143,49 @@ def test_a_job_that_is_too_old_goes(tmp_path: Path, writer: Writer) -> None:
     assert bench.next_gone(1) == ["old"]
     stop(bench.keeper)
     assert bench.left() == ["young"]
+
+
+def test_age_of_an_imported_job_counts_from_its_import(tmp_path: Path, writer: Writer) -> None:
+    day_s = 24 * 3600
+    bench = Bench(tmp_path, writer, keep_days=2.0)
+    archived = [ended_job(str(n), THEN - 3000 * day_s + n) for n in range(3)]
+    dates = (THEN + 99, THEN + 101 - 2 * day_s, THEN + 99 - 2 * day_s)
+    bench.store.load(
+        msgspec.structs.replace(job, imported_at=date)
+        for job, date in zip(archived, dates, strict=True)
+    )
+    bench.start()
+    assert bench.next_gone(1) == ["2"]
+    # They come behind what has ended here, however long ago they ended elsewhere.
+    bench.store.replace_finished(
+        [
+            msgspec.structs.replace(archived[0], imported_at=THEN + 99),
+            ended_job("old", THEN + 99 - 2 * day_s),
+        ]
+    )
+    assert sorted(bench.next_gone(2)) == ["1", "old"]
+    stop(bench.keeper)
+    assert bench.left() == ["0"]
+
+
+def test_output_without_a_record_goes(tmp_path: Path, writer: Writer) -> None:
+    bench = Bench(tmp_path, writer)
+    kept = bench.add("kept", b"text")
+    for _ in range(3):
+        bench.files_of(finished_job("orphan"), b"text")
+    assert orphans.set_aside(bench.output.root, {kept.name}) == 3
+    bench.start()
+    aside = bench.output.root / orphans.ASIDE_NAME
+    wait_until(lambda: not aside.exists())
+    stop(bench.keeper)
+    assert bench.output.read_text(kept.name, 0, "stdout") == "text"
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_output_beyond_the_limit_goes_with_its_jobs(tmp_path: Path, writer: Writer) -> None:
