@@ -103,6 +103,15 @@ class Database:
                     _log.error("job %s is left out: %s", name, exc)
         return jobs
 
+    def names(self) -> list[str]:
+        """Return the names of all jobs, of those too whose record can't be read.
+
+        Raises:
+            SnapshotError: The file cannot be read.
+        """
+        with _translated(self.path):
+            return [row[0] for row in self._connect().execute("SELECT name FROM jobs")]
+
     def instance(self) -> str:
         """Return the name of this job DB.
 

@@ -1,4 +1,4 @@
-"""`DBLock`: one daemon per job DB; and the folder it lies in."""
+"""`DBLock`: one daemon per job DB."""
 
 from __future__ import annotations
 
@@ -9,20 +9,6 @@ from pathlib import Path
 from pman.errors import StartError
 
 LOCK_NAME = "pman.lock"
-
-
-def make_folder(path: Path) -> None:
-    """Make the folder of the job DB, mode 0700, unless it is there.
-
-    Raises:
-        StartError: It cannot be made, or is not a folder.
-    """
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except FileExistsError as exc:
-        raise StartError(f"DBpath {str(path)!r} is not a folder") from exc
-    except OSError as exc:
-        raise StartError(f"DBpath {str(path)!r} cannot be made: {exc.strerror}") from exc
 
 
 class DBLock:

@@ -12,9 +12,10 @@ from pathlib import Path
 from pman.config import Settings
 from pman.errors import SnapshotError, StartError
 from pman.job.record import Job
-from pman.jobdb import tree22
+from pman.jobdb import orphans, tree22
 from pman.jobdb.database import COMPANIONS, Database, DatabaseDamaged
-from pman.jobdb.lock import DBLock, make_folder
+from pman.jobdb.lock import DBLock
+from pman.jobdb.private import make_folder, make_inner_folder, write_private
 from pman.jobdb.snapshot import SNAPSHOT_NAME, SnapshotFolder
 from pman.output import OutputFiles
 
@@ -22,6 +23,10 @@ _log = logging.getLogger(__name__)
 
 DATABASE_NAME = "pman.db"
 OUTPUT_NAME = "output"
+BACKENDS_NAME = "backends"
+
+#: Of a DB file that was moved aside; stands between its name and a stamp.
+_DAMAGED = ".damaged-"
 
 #: Copy of the name of this job DB: labels on engines hold it, so it must outlive `pman.db`.
 INSTANCE_NAME = "instance"
@@ -56,11 +61,14 @@ def open_job_db(settings: Settings) -> OpenJobDB:
         StartError: It is in use, or cannot be used; says why.
     """
     folder = settings.db_path
-    make_folder(folder)
+    make_folder(folder, "DBpath")
     lock = DBLock.acquire(folder)
     try:
+        for name in (BACKENDS_NAME, OUTPUT_NAME, SNAPSHOT_NAME):
+            make_inner_folder(folder / name)
         database, jobs = _open_or_make(settings)
         try:
+            _set_orphans_aside(folder, database)
             instance = database.instance()
             _keep_instance(folder, instance)
         except BaseException:
@@ -111,7 +119,7 @@ def _move_aside(path: Path) -> None:
     stamp = f"{time.strftime('%Y%m%d%H%M%S')}-{os.getpid()}"
     for companion in ("", *COMPANIONS):
         source = path.with_name(path.name + companion)
-        target = path.with_name(f"{path.name}.damaged-{stamp}{companion}")
+        target = path.with_name(f"{path.name}{_DAMAGED}{stamp}{companion}")
         try:
             source.replace(target)
         except FileNotFoundError:
@@ -119,6 +127,15 @@ def _move_aside(path: Path) -> None:
         except OSError as exc:
             raise SnapshotError(f"{source} cannot be moved aside: {exc.strerror}") from exc
         _log.error("%s is kept as %s", source, target.name)
+
+
+def _set_orphans_aside(folder: Path, database: Database) -> None:
+    """Have output that belongs to no job removed; before anything runs that makes new output."""
+    if any(folder.glob(f"{DATABASE_NAME}{_DAMAGED}*")):
+        return  # what was moved aside may hold its record
+    count = orphans.set_aside(folder / OUTPUT_NAME, frozenset(database.names()))
+    if count:
+        _log.warning("output of %d jobs that have no record is removed", count)
 
 
 def _known_instance(folder: Path) -> str:
@@ -136,7 +153,7 @@ def _keep_instance(folder: Path, instance: str) -> None:
         return
     unfinished = path.with_name(f".{INSTANCE_NAME}.tmp")
     try:
-        unfinished.write_text(instance + "\n", "ascii")
+        write_private(unfinished, f"{instance}\n".encode("ascii"))
         unfinished.replace(path)
     except OSError as exc:  # it is in `pman.db` too, and written again at the next start
         _log.warning("%s cannot be written: %s", path, exc.strerror)

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import golden_replay as golden
 import pytest
-from jobdb_builders import finished_job, make_job, no_output, plant
+from jobdb_builders import THEN, finished_job, make_job, no_output, plant
 
 from pman.config import Settings
 from pman.errors import StartError
 from pman.job.record import Job
 from pman.job.state import JobState
 from pman.jobdb.opening import open_job_db
+from pman.jobdb.orphans import ASIDE_NAME
 from pman.jobdb.record_json import encode_record
 from pman.jobdb.snapshot import SnapshotFolder
 from pman.jobdb.view import job_tree
@@ -50,6 +51,103 @@ def test_new_folder_is_private_and_empty(settings: Settings) -> None:
     assert jobs == []
     assert settings.db_path.stat().st_mode & 0o777 == 0o700
     assert opened(settings) == ([], instance)
+
+
+def test_all_of_it_is_private(settings: Settings) -> None:
+    settings.db_path.mkdir(parents=True)
+    (settings.db_path / "jobs").mkdir(mode=0o755)
+    former = os.umask(0o022)
+    try:
+        fill(settings, finished_job())
+    finally:
+        os.umask(former)
+    modes = {
+        str(path.relative_to(settings.db_path)): path.stat().st_mode & 0o777
+        for path in settings.db_path.rglob("*")
+    }
+    assert {"backends", "output", "jobs", "instance", "pman.db", "pman.lock"} <= set(modes)
+    assert {name: mode for name, mode in modes.items() if mode & 0o077} == {}
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o1777, 0o720])
+@pytest.mark.parametrize("inner", ["", "backends", "output", "jobs"])
+def test_folder_that_others_may_write_to_is_refused(
+    settings: Settings, mode: int, inner: str
+) -> None:
+    folder = settings.db_path / inner
+    folder.mkdir(parents=True)
+    folder.chmod(mode)
+    with pytest.raises(StartError, match=rf"{folder}'.* has mode {mode:04o}.*chmod go-w"):
+        open_job_db(settings)
+    folder.chmod(0o755)
+    opened(settings)
+
+
+def test_folder_of_somebody_else_is_refused(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.db_path.mkdir(parents=True)
+    us = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: us + 1)
+    with pytest.raises(StartError, match=f"belongs to user {us}, expected {us + 1}: chown"):
+        open_job_db(settings)
+
+
+def test_jobs_at_impossible_moments_are_left_out(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = finished_job("good")
+    bad = finished_job("bad", accepted_at=THEN)
+    bad.ended_at = 1e300
+    fill(settings, bad, good)
+    assert opened(settings)[0] == [good]
+    (settings.db_path / "pman.db").unlink()
+    assert opened(settings)[0] == [good]
+    assert caplog.text.count(f"{bad.name}") >= 2
+
+
+# --- output that no record belongs to ---------------------------------------------------------
+
+
+def print_something(settings: Settings, *jobs: Job) -> OutputFiles:
+    output = OutputFiles(settings.db_path / "output", 1024)
+    for job in jobs:
+        output.folder(job.name).mkdir(parents=True)
+        output.path(job.name, 0, "stdout").write_text(job.jid)
+    return output
+
+
+def test_output_without_a_record_is_set_aside(settings: Settings) -> None:
+    kept, gone, unreadable = finished_job("kept"), finished_job("gone"), finished_job("unreadable")
+    unreadable.ended_at = 1e300
+    fill(settings, kept, unreadable)
+    output = print_something(settings, kept, gone, unreadable)
+    notes = output.root / "notes" / gone.name
+    notes.mkdir(parents=True)
+    (output.root / "20200101").mkdir()
+    opened(settings)
+    assert [output.read_text(job.name, 0, "stdout") for job in (kept, gone, unreadable)] == [
+        "kept",
+        "",
+        "unreadable",
+    ]
+    assert os.listdir(output.root / ASIDE_NAME) == [gone.name]
+    assert notes.exists()
+    assert not (output.root / "20200101").exists()
+
+
+def test_output_stays_while_a_damaged_db_may_hold_its_record(settings: Settings) -> None:
+    job = finished_job("newest")
+    fill(settings, finished_job("saved"))
+    output = print_something(settings, job)
+    (settings.db_path / "pman.db").write_bytes(b"noise" * 9999)
+    for _ in range(2):
+        opened(settings)
+        assert output.read_text(job.name, 0, "stdout") == "newest"
+    for path in settings.db_path.glob("pman.db.damaged-*"):
+        path.unlink()
+    opened(settings)
+    assert output.read_text(job.name, 0, "stdout") == ""
 
 
 def test_jobs_are_there_again(settings: Settings) -> None:
