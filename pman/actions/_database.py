@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from pman.actions._selection import discard
 from pman.actions.base import SNAPSHOT_TIMEOUT_S, ActionContext, ActionRequest
-from pman.errors import RequestError, UnknownJob, shown
+from pman.errors import PmanError, RequestError, SnapshotError, UnknownJob, shown
 from pman.job.record import Job
 from pman.jobdb import tree22
+
+_log = logging.getLogger(__name__)
 
 #: Which jobs take part; None: all of them.
 Selection = list[Job] | None
@@ -27,7 +30,7 @@ def operate(
     Raises:
         RequestError: `dbpath` or `fileio` can't be used; names the field.
         UnknownJob: `load` of a folder that is not there.
-        SnapshotError: The disk would not take it.
+        SnapshotError: The disk would not take it, or would not let go of what jobs have left.
     """
     perform = OPERATIONS.get(operation) if isinstance(operation, str) else None
     path = _dbpath(request)
@@ -46,7 +49,7 @@ def _save(path: Path | None, context: ActionContext, selection: Selection) -> No
         context.snapshots.save_now(SNAPSHOT_TIMEOUT_S)
         return
     jobs = context.store.jobs() if selection is None else selection
-    tree22.export_tree(jobs, path, context.output.read_text)
+    tree22.export_tree(jobs, path, context.output.read_text, db_path=context.settings.db_path)
 
 
 def _load(path: Path | None, context: ActionContext, selection: Selection) -> None:
@@ -56,21 +59,40 @@ def _load(path: Path | None, context: ActionContext, selection: Selection) -> No
         raise UnknownJob(
             f"dbpath {str(path)!r} is not a folder that could be loaded", field="dbpath"
         )
-    jobs = tree22.import_tree(path, context.output)
-    _discard(context.store.replace_finished(jobs), context)
+    jobs = tree22.import_tree(path, context.output, context.now)
+    gone = context.store.replace_finished(jobs)
+    _check_all_left(_discard(gone, context), gone)
 
 
 def _clear(path: Path | None, context: ActionContext, selection: Selection) -> None:
     if path is not None and path != context.settings.db_path:
-        tree22.clear_tree(path)
-    _discard(context.store.clear(selection), context)
+        tree22.clear_tree(path, db_path=context.settings.db_path)
+    gone = context.store.clear(selection)
+    failures = _discard(gone, context)
     context.snapshots.save_now(SNAPSHOT_TIMEOUT_S)
+    _check_all_left(failures, gone)
 
 
-def _discard(jobs: list[Job], context: ActionContext) -> None:
-    """Remove what is left of jobs that the store has forgotten."""
+def _discard(jobs: list[Job], context: ActionContext) -> int:
+    """Remove what is left of jobs that the store has forgotten; return of how many it stays."""
+    failures = 0
     for job in jobs:
-        discard(job, context)
+        try:
+            discard(job, context)
+        except (PmanError, OSError) as exc:
+            _log.error("what job %s has left stays: %s", job.name, exc)
+            failures += 1
+    return failures
+
+
+def _check_all_left(failures: int, jobs: list[Job]) -> None:
+    """Raise if something has stayed."""
+    if failures:
+        raise SnapshotError(
+            f"{len(jobs)} jobs are forgotten, but what {failures} of them have left could not be"
+            " removed; the log says why, and the next start tries again",
+            hint=500,
+        )
 
 
 OPERATIONS: dict[str, Callable[[Path | None, ActionContext, Selection], None]] = {
