@@ -5,6 +5,7 @@ Knows nothing of backends and of the job DB; both use it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from io import BufferedReader
 from pathlib import Path
@@ -69,7 +70,13 @@ class OutputFiles:
             return 0
 
     def remove(self, job_name: str) -> None:
-        """Remove the output of one job; nothing there is not an error."""
+        """Remove the output of one job, and the day's folder when that is empty.
+
+        Nothing there is not an error.
+
+        Raises:
+            OSError: A file can't be removed.
+        """
         folder = self.folder(job_name)
         try:
             for entry in os.scandir(folder):
@@ -77,6 +84,8 @@ class OutputFiles:
             folder.rmdir()
         except FileNotFoundError:
             return
+        with contextlib.suppress(OSError):  # not empty, or gone already
+            folder.parent.rmdir()
 
 
 def _size_bytes(stat: os.stat_result) -> int:
