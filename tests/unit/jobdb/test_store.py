@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pytest
-from jobdb_builders import DEADLINE_S, MemoryJournal, finished_job, make_job, running_writer
+from jobdb_builders import DEADLINE_S, MemoryJournal, finished_job, make_job
 
 from pman.errors import JobConflict, PmanError, RequestError, SnapshotError, UnknownJob
 from pman.job.observation import Observation
