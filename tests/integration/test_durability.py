@@ -227,13 +227,27 @@ PADDING = "x" * 400_000
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """The DBpath of the daemon named `pman`, on a disk of 16 MiB."""
-    path = tmp_path / "pman" / "db"
+    with mounted(tmp_path / "pman" / "db") as path:
+        yield path
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """Another disk of 16 MiB."""
+    with mounted(tmp_path / "other") as path:
+        yield path
+
+
+@contextlib.contextmanager
+def mounted(path: Path) -> Iterator[Path]:
     path.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=16m,mode=0700", "tmpfs", str(path)]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("mounting a small disk is not permitted here")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)
 
 
 def fill(folder: Path) -> Path:
@@ -277,10 +291,19 @@ def test_full_disk(small_disk: Path, new_daemon: NewDaemon, tmp_path: Path) -> N
     daemon.wait_finished("first")
     filling = fill(small_disk)
     assert_takes_no_job(daemon, tmp_path / "mark")
-    save = daemon.post("DBctl", do="save", dbpath=str(small_disk / "export"))
-    assert_refused(save, 503)
     filling.unlink()
     assert_takes_jobs_again(daemon, tmp_path / "mark")
+
+
+def test_full_disk_of_an_export(daemon: DaemonProcess, other_disk: Path) -> None:
+    daemon.run("true", "first")
+    daemon.wait_finished("first")
+    filling = fill(other_disk)
+    export = str(other_disk / "export")
+    assert_refused(daemon.post("DBctl", do="save", dbpath=export), 503, field="dbpath")
+    assert os.listdir(other_disk) == [filling.name]
+    filling.unlink()
+    assert daemon.post("DBctl", do="save", dbpath=export).status == 200
 
 
 def test_files_that_may_not_grow(daemon: DaemonProcess, tmp_path: Path) -> None:
