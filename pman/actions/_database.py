@@ -55,9 +55,10 @@ def _save(path: Path | None, context: ActionContext, selection: Selection) -> No
 def _load(path: Path | None, context: ActionContext, selection: Selection) -> None:
     if path is None or path == context.settings.db_path:
         return  # what is in memory is what is there: every change is written as it happens
-    if not path.is_dir():
+    if not tree22.is_tree(path):
         raise UnknownJob(
-            f"dbpath {str(path)!r} is not a folder that could be loaded", field="dbpath"
+            f"dbpath {str(path)!r} is no folder with a job DB in it, which load needs",
+            field="dbpath",
         )
     jobs = tree22.import_tree(path, context.output, context.now)
     gone = context.store.replace_finished(jobs)

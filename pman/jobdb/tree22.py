@@ -103,6 +103,11 @@ def import_tree(path: Path, output: OutputFiles, now: Callable[[], float] = time
     return jobs
 
 
+def is_tree(path: Path) -> bool:
+    """Return whether a folder holds jobs, or was written by us when there were none."""
+    return path.is_dir() and ((path / MARKER).exists() or holds_jobs(path))
+
+
 def holds_jobs(path: Path) -> bool:
     """Return whether there are job folders of 2.2 in a folder."""
     try:

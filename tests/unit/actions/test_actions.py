@@ -327,6 +327,16 @@ def test_saved_jobs_come_back(pman: Harness, tmp_path: Path) -> None:
     assert after == before
 
 
+def test_load_of_a_folder_without_jobs_is_404_and_changes_nothing(
+    pman: Harness, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    pman.run("true")
+    reply = pman.post("DBctl", {"do": "load", "dbpath": str(tmp_path / "empty")})
+    assert (reply.code, reply.error["field"]) == (404, "dbpath")
+    assert pman.store.count == 1
+
+
 def test_load_removes_what_the_replaced_jobs_left(pman: Harness, tmp_path: Path) -> None:
     target = tmp_path / "export"
     pman.post("DBctl", {"do": "save", "dbpath": str(target)})
