@@ -37,7 +37,9 @@ def dumps(document: Any) -> bytes:
     that hold some take the slow way.
     """
     raw = _format(_encode(document), indent=4)
-    return raw if raw.isascii() else json.dumps(document, indent=4).encode("ascii")
+    if not raw.isascii():
+        return json.dumps(document, indent=4).encode("ascii")
+    return raw.replace(b"\x7f", b"\\u007f")  # which json takes for no character of ASCII
 
 
 def loads(text: bytes | str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,12 @@ import pytest
 from daemon_factory import NewDaemon, daemons_below
 from daemon_process import DaemonProcess
 from gate import Gate
+from hypothesis import settings
+
+# The same examples in each run, so that a change that is green stays green. To look for new ones:
+# HYPOTHESIS_PROFILE=default.
+settings.register_profile("same", derandomize=True, database=None, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pman.errors import MalformedRequest
@@ -18,6 +18,7 @@ VALUES = st.recursive(
 )
 
 
+@example(["\x7f", "\x7fé", "\x00", "\u2028"])
 @given(VALUES)
 def test_dumps_spells_like_the_standard_library(value: object) -> None:
     try:
