@@ -45,10 +45,14 @@ class Daemon:
 
     def post(self, action: str, **meta: Any) -> dict[str, Any]:
         """Send one request on a connection that is kept; return the reply."""
-        body = json.dumps({"payload": {"action": action, "meta": meta}})
-        self._connection.request("POST", "/api/v1/cmd", body)
-        reply: dict[str, Any] = json.loads(self._connection.getresponse().read())
+        raw = self.raw_reply(json.dumps({"payload": {"action": action, "meta": meta}}))
+        reply: dict[str, Any] = json.loads(raw)
         return reply
+
+    def raw_reply(self, body: str) -> bytes:
+        """Send a body; return that of the reply."""
+        self._connection.request("POST", "/api/v1/cmd", body)
+        return self._connection.getresponse().read()
 
     def memory_mib(self) -> float:
         """Return its resident memory."""

@@ -18,7 +18,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-CONSTANT = b"{" + b" " * 900 + b"}"
+#: Bytes of a constant reply.
+SIZE = 900
 
 HEADERS = [
     ("Host", "127.0.0.1"),
@@ -50,12 +51,15 @@ def envelope(body: bytes) -> bytes:
     return json.dumps(reply, indent=4).encode()
 
 
-def constant(body: bytes) -> bytes:
-    """Return about as many bytes as `envelope`, for nothing."""
-    return CONSTANT
+def constant(size: int) -> Callable[[bytes], bytes]:
+    """Return a function that answers anything with the same `size` bytes."""
+    reply = b"{" + b" " * (size - 2) + b"}"
+    return lambda body: reply
 
 
-WORK: dict[str, Callable[[bytes], bytes]] = {"envelope": envelope, "none": constant}
+def work_of(args: argparse.Namespace) -> Callable[[bytes], bytes]:
+    """Return what makes the replies."""
+    return envelope if args.work == "envelope" else constant(args.size)
 
 
 def serve_pman(work: Callable[[bytes], bytes], listeners: int, *, by_front: bool) -> None:
@@ -136,7 +140,7 @@ def serve_asgi(work: Callable[[bytes], bytes]) -> None:
 def measure(side: str, args: argparse.Namespace) -> dict[str, float]:
     """Start one side, load it, stop it."""
     command = [sys.executable, __file__, "--serve", side, "--work", args.work]
-    command += ["--listeners", str(args.listeners), "--by", args.by]
+    command += ["--listeners", str(args.listeners), "--by", args.by, "--size", str(args.size)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
@@ -155,7 +159,8 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--serve", choices=["pman", "asgi"], help=argparse.SUPPRESS)
-    parser.add_argument("--work", choices=sorted(WORK), default="envelope")
+    parser.add_argument("--work", choices=["envelope", "none"], default="envelope")
+    parser.add_argument("--size", type=int, default=SIZE, help="bytes of a constant reply")
     parser.add_argument("--by", choices=["front", "listeners"], default="front")
     parser.add_argument("--listeners", type=int, default=4)
     parser.add_argument("--connections", type=int, default=32)
@@ -163,9 +168,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     if args.serve == "pman":
-        serve_pman(WORK[args.work], args.listeners, by_front=args.by == "front")
+        serve_pman(work_of(args), args.listeners, by_front=args.by == "front")
     elif args.serve == "asgi":
-        serve_asgi(WORK[args.work])
+        serve_asgi(work_of(args))
     else:
         for _ in range(args.rounds):
             for side in ("pman", "asgi"):

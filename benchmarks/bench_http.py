@@ -36,9 +36,10 @@ IDLE_S = 5.0
 
 
 @contextmanager
-def bare_function() -> Iterator[int]:
-    """Run the ASGI function; give its port."""
+def bare_function(size: int) -> Iterator[int]:
+    """Run the ASGI function, which answers `size` bytes; give its port."""
     command = [sys.executable, str(HERE / "bench_front.py"), "--serve", "asgi", "--work", "none"]
+    command += ["--size", str(size)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
@@ -97,8 +98,8 @@ def main() -> None:
     with daemon() as pman:
         idle(pman)
         pman.post("run", cmd="true", auid="bench", jid=JOB_ID)
-        with bare_function() as asgi_port:
-            for action in BODIES:
+        for action, body in BODIES.items():
+            with bare_function(len(pman.raw_reply(body))) as asgi_port:
                 compare(action, pman, asgi_port, args)
 
 

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from pman.actions import ACTIONS, Action
 from pman.actions._put import put_run
 from pman.actions.base import (
@@ -16,7 +14,6 @@ from pman.actions.base import (
     ActionRequest,
     Later,
     Outcome,
-    QuickMeta,
 )
 from pman.actions.get import look_up
 from pman.auth import TokenAuth
@@ -43,18 +40,6 @@ PREFIX_COMPONENTS = 2
 ALLOW = ("Allow", ", ".join(METHODS))
 
 
-class _PeekPayload(msgspec.Struct):
-    action: str
-    meta: QuickMeta
-
-
-class _Peek(msgspec.Struct):
-    payload: _PeekPayload
-
-
-_peek = msgspec.json.Decoder(_Peek).decode
-
-
 class Dispatcher:
     """Carries out requests. Thread-safe; never raises."""
 
@@ -64,11 +49,6 @@ class Dispatcher:
         settings = context.settings
         self._content_type = CONTENT_TYPE_HTTP if settings.http else CONTENT_TYPE_JSON
         self._cors_origins = frozenset(settings.cors_origins)
-        self._quick = {
-            name: action.is_quick
-            for name in ACTIONS
-            if (action := ACTIONS.get(name)) is not None and action.is_quick is not None
-        }
 
     # --- what the front and the listeners ask ---------------------------------------------
 
@@ -76,21 +56,15 @@ class Dispatcher:
         """Carry out a request that touches nothing but memory, and little of it; else None."""
         if request.method != "POST" or (self._auth is not None and self._auth.is_due):
             return None
-        try:
-            payload = _peek(request.body).payload
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            return None  # whatever it is, `handle` says so to the client
-        is_quick = self._quick.get(payload.action)
-        if is_quick is None or not is_quick(payload.meta, self._context):
-            return None
-        response = self.handle(request)
-        assert isinstance(response, Response), "a quick action does not wait"
+        response = self._answer(request, only_quick=True)
+        assert not isinstance(response, Deferred), "a quick action does not wait"
         return response
 
     def handle(self, request: Request) -> Response | Deferred:
         """Carry out one request."""
-        envelope = Envelope(request)
-        return self._guard(lambda: self._carry_out(request, envelope), request, envelope)
+        response = self._answer(request, only_quick=False)
+        assert response is not None
+        return response
 
     def reject(self, error: PmanError, raw: bytes) -> Response:
         """Return the reply to bytes that never became a request.
@@ -126,7 +100,15 @@ class Dispatcher:
 
     # --- the way of one request -----------------------------------------------------------
 
-    def _carry_out(self, request: Request, envelope: Envelope) -> Outcome | Later:
+    def _answer(self, request: Request, *, only_quick: bool) -> Response | Deferred | None:
+        envelope = Envelope(request)
+        return self._guard(
+            lambda: self._carry_out(request, envelope, only_quick), request, envelope
+        )
+
+    def _carry_out(
+        self, request: Request, envelope: Envelope, only_quick: bool
+    ) -> Outcome | Later | None:
         method = request.method
         if method == "OPTIONS" and self._allowed_origin(request) is not None:
             return Outcome(True)  # a browser's preflight, which never carries a token
@@ -141,7 +123,7 @@ class Dispatcher:
         if method in ("GET", "HEAD"):
             return self._look_up(request, envelope)
         if method == "POST":
-            return self._post(document, envelope)
+            return self._post(document, envelope, only_quick)
         if method == "PUT":
             return self._put(document, envelope)
         if method == "OPTIONS":
@@ -156,11 +138,11 @@ class Dispatcher:
         A browser sends a POST of text to any address, ours on this machine among them, and asks
         nobody; but it names the page's origin. Programs send no `Origin`.
         """
-        origins = request.header_values("origin")
-        if origins and self._allowed_origin(request) is None:
-            raise Forbidden(
-                f"origin is {shown(origins[0])}, expected one of --corsOrigin", field="Origin"
-            )
+        for name, value in request.headers:
+            if len(name) == 6 and name.lower() == "origin" and value not in self._cors_origins:
+                raise Forbidden(
+                    f"origin is {shown(value)}, expected one of --corsOrigin", field="Origin"
+                )
 
     def _document(self, request: Request, envelope: Envelope) -> Any:
         """Return the JSON of the body, ABSENT when the body is empty."""
@@ -179,13 +161,17 @@ class Dispatcher:
             raise
         return Outcome(True)
 
-    def _post(self, document: Any, envelope: Envelope) -> Outcome | Later:
+    def _post(self, document: Any, envelope: Envelope, only_quick: bool) -> Outcome | Later | None:
         if document is ABSENT:
             raise MalformedRequest(
                 'the body is empty, expected {"payload": {"action": ..., "meta": {...}}}',
                 field="body",
             )
         action, wanted = self._parse(_payload(document), envelope)
+        if only_quick and not (
+            action.is_quick is not None and action.is_quick(wanted, self._context)
+        ):
+            return None
         outcome = action.perform(wanted, self._context)
         if not wanted.is_threaded():
             return outcome
@@ -250,14 +236,14 @@ class Dispatcher:
         return deferred
 
     def _guard(
-        self, make: Callable[[], Outcome | Later], request: Request, envelope: Envelope
-    ) -> Response | Deferred:
-        """Turn what `make` returns or raises into a reply."""
+        self, make: Callable[[], Outcome | Later | None], request: Request, envelope: Envelope
+    ) -> Response | Deferred | None:
+        """Turn what `make` returns or raises into a reply; None stays None."""
         try:
             outcome = make()
-            if isinstance(outcome, Later):
-                return self._defer(outcome, request, envelope)
-            return self._reply(outcome, request, envelope)
+            if isinstance(outcome, Outcome):
+                return self._reply(outcome, request, envelope)
+            return None if outcome is None else self._defer(outcome, request, envelope)
         except PmanError as exc:
             return self._refuse(exc, request, envelope)
         except Exception:  # noqa: BLE001  # the one place: no request may take a listener with it

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from pman.actions.base import ActionContext, ActionRequest, QuickMeta
+from pman.actions.base import ActionContext, ActionRequest
 from pman.backends import base
 from pman.job.record import Job
 from pman.jobdb import view
+
+Entry = dict[str, Any]
+
+#: Jobs whose entries are kept.
+MAX_SHOWN = 1024
+
+#: The backend whose jobs have no logs in `status`.
+HOST = "host"
 
 #: Jobs of one jid that `status` shows without being a burden to others.
 FEW_JOBS = 16
@@ -20,16 +28,25 @@ def select(request: ActionRequest, context: ActionContext, action: str) -> list[
         RequestError: `key` or `value` is missing, or `key` is not a string.
     Source: WIRE.md 4.3.
     """
+    if request.found is not None:
+        return request.found
     key = request.text("key", action)
     return context.store.find(key, request.need("value", action))
 
 
-def is_one_look(meta: QuickMeta, context: ActionContext) -> bool:
+def is_one_look(request: ActionRequest, context: ActionContext) -> bool:
     """Return whether `select` is one look into an index, and finds few host jobs or none."""
-    if meta.key != "jid" or not isinstance(meta.value, str):
+    value = request.meta.get("value")
+    if request.meta.get("key") != "jid" or not isinstance(value, str):
         return False
-    jobs = context.store.few_with_jid(meta.value, FEW_JOBS)
-    return jobs is not None and all(job.container is None for job in jobs)
+    jobs = context.store.few_with_jid(value, FEW_JOBS)
+    if jobs is None:
+        return False
+    for job in jobs:  # a generator costs more than the look itself
+        if job.backend != HOST:
+            return False
+    request.found = jobs
+    return True
 
 
 def discard(job: Job, context: ActionContext) -> None:
@@ -55,14 +72,36 @@ def progress(jobs: list[Job]) -> dict[str, Any]:
         }
     shown: dict[str, Any] = {}
     for n, job in enumerate(jobs):
-        tree = view.container_tree(job)
-        shown[f"{n}.container"] = {
-            "jobRoot": job.name,
-            "tree": None if tree is None else {job.name: {"container": tree}},
-        }
-        shown[f"{n}.start"] = {"jobRoot": job.name, "startTrigger": view.start_triggers(job)}
-        shown[f"{n}.end"] = {"jobRoot": job.name, "returncode": view.return_codes(job)}
+        container, start, end = _entries(job)
+        shown[f"{n}.container"] = container
+        shown[f"{n}.start"] = start
+        shown[f"{n}.end"] = end
     return shown
+
+
+#: Entries of the jobs that were asked for last, by name; a changed record is another object.
+_shown_last: dict[str, tuple[Job, tuple[Entry, Entry, Entry]]] = {}
+
+
+def _entries(job: Job) -> tuple[Entry, Entry, Entry]:
+    """Return the `container`, `start` and `end` entry of a job; to be read only.
+
+    Clients ask for the same job every second or so, and most times nothing has changed.
+    """
+    known = _shown_last.get(job.name)
+    if known is not None and known[0] is job:
+        return known[1]
+    tree = view.container_tree(job)
+    shown_tree = None if tree is None else {job.name: {"container": tree}}
+    entries: tuple[Entry, Entry, Entry] = (
+        {"jobRoot": job.name, "tree": shown_tree},
+        {"jobRoot": job.name, "startTrigger": view.start_triggers(job)},
+        {"jobRoot": job.name, "returncode": view.return_codes(job)},
+    )
+    if len(_shown_last) >= MAX_SHOWN:
+        _shown_last.clear()
+    _shown_last[job.name] = job, entries
+    return entries
 
 
 def report(jobs: list[Job], context: ActionContext) -> dict[str, Any]:

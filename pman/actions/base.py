@@ -11,6 +11,7 @@ import msgspec
 from pman.backends.base import Backend
 from pman.config import Settings
 from pman.errors import RequestError, shown
+from pman.job.record import Job
 from pman.jobdb.store import JobStore
 from pman.output import OutputFiles
 
@@ -50,14 +51,16 @@ class Later(msgspec.Struct, frozen=True):
     subscribe: Callable[[Answer], None]
 
 
-class ActionRequest(msgspec.Struct, frozen=True):
+class ActionRequest(msgspec.Struct):
     """One authorised request for one action.
 
     Attributes:
         meta: The request's `meta`.
+        found: Jobs that it is about, where `is_quick` has looked them up already.
     """
 
     meta: dict[str, Any]
+    found: list[Job] | None = None
 
     def need(self, key: str, action: str) -> Any:
         """Return `meta[key]`.
@@ -129,21 +132,8 @@ class ActionContext:
     errands: Errands
 
 
-class QuickMeta(msgspec.Struct, frozen=True):
-    """The part of a `meta` by which quick requests are known.
-
-    Attributes:
-        key, value: As sent.
-        topic: `askAbout`, as sent.
-    """
-
-    key: Any = None
-    value: Any = None
-    topic: Any = msgspec.field(default=None, name="askAbout")
-
-
 #: Tells whether a request will touch nothing but memory, and little of it.
-IsQuick = Callable[[QuickMeta, ActionContext], bool]
+IsQuick = Callable[[ActionRequest, ActionContext], bool]
 
 #: Carries out one action. Its docstring says what it needs in `meta` and what it answers.
 Perform = Callable[[ActionRequest, ActionContext], Outcome | Later]

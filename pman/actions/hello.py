@@ -15,7 +15,7 @@ from pman.job.record import local_stamp
 from pman.wire import CONTRACT_VERSION, NAME
 
 
-@action("hello", is_quick=lambda meta, _: meta.topic != "sysinfo")
+@action("hello", is_quick=lambda request, _: request.meta.get("askAbout") != "sysinfo")
 def hello(request: ActionRequest, context: ActionContext) -> Outcome:
     """Answer `{"askAbout": "timestamp" | "sysinfo" | "echoBack", "echoBack"?: any}`.
 

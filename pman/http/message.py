@@ -30,7 +30,12 @@ class Request(msgspec.Struct):
 
     def header_values(self, lower_name: str) -> list[str]:
         """Return the values of a header, by its lower-case name."""
-        return [value for name, value in self.headers if name.lower() == lower_name]
+        size = len(lower_name)  # lengths differ mostly, and cost less to compare
+        return [
+            value
+            for name, value in self.headers
+            if len(name) == size and name.lower() == lower_name
+        ]
 
 
 class Response(msgspec.Struct):

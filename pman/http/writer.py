@@ -33,13 +33,10 @@ def head(response: Response, *, connection: bytes, now_s: int) -> bytes:
     if status == HTTPStatus.NO_CONTENT:
         first = _status_line(status)
     else:
-        first = b"%bContent-Length: %d\r\nContent-Type: %b\r\n" % (
-            _status_line(status),
-            len(response.body),
-            _value(response.content_type),
-        )
+        first = b"%bContent-Length: %d\r\n" % (_status_line(status), len(response.body))
+    common = _common(now_s, response.content_type, status != HTTPStatus.NO_CONTENT)
     more = _fields(response.headers) if response.headers else b""
-    return b"%b%b%b%b\r\n" % (first, _server_and_date(now_s), connection, more)
+    return b"%b%b%b%b\r\n" % (first, common, connection, more)
 
 
 @functools.cache
@@ -51,9 +48,12 @@ def _status_line(status: int) -> bytes:
     return f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii")
 
 
-@functools.lru_cache(maxsize=4)
-def _server_and_date(now_s: int) -> bytes:
-    return f"Server: pman/{__version__}\r\nDate: {formatdate(now_s, usegmt=True)}\r\n".encode()
+@functools.lru_cache(maxsize=8)
+def _common(now_s: int, content_type: str, has_content: bool) -> bytes:
+    """Return what the replies of one second have in common."""
+    date = formatdate(now_s, usegmt=True)
+    lines = f"Server: pman/{__version__}\r\nDate: {date}\r\n".encode()
+    return b"Content-Type: %b\r\n%b" % (_value(content_type), lines) if has_content else lines
 
 
 @functools.lru_cache(maxsize=64)

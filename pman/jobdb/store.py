@@ -247,9 +247,8 @@ class JobStore:
     def few_with_jid(self, jid: str, most: int) -> list[Job] | None:
         """Return the jobs with a jid, in order; None if there are more than `most`."""
         with self._lock:
-            if self._by_jid.count(jid) > most:
-                return None
-            return [self._jobs[name] for name in self._by_jid.names(jid)]
+            index, jobs = self._by_jid, self._jobs
+            return None if index.count(jid) > most else [jobs[name] for name in index.names(jid)]
 
     # --- subscriptions --------------------------------------------------------------------
 

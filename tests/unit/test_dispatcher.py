@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from action_harness import Harness, harness
+from jobdb_builders import make_job
 
 from pman.actions._selection import FEW_JOBS
 from pman.auth import TokenAuth
@@ -150,15 +151,15 @@ def test_a_failure_of_ours_is_one_500(
         ("status", {"key": "jid", "value": "few"}, True),
         ("status", {"key": "jid", "value": "none"}, True),
         ("status", {"key": "jid", "value": "many"}, False),
-        ("status", {"key": "jid", "value": "contained"}, False),
+        ("status", {"key": "jid", "value": "elsewhere"}, False),
         ("status", {"key": "jid", "value": 5}, False),
         ("status", {"key": "auid", "value": "t"}, False),
         ("done", {"key": "jid", "value": "few"}, True),
         ("info", {"key": "jid", "value": "few"}, False),
         ("search", {"key": "jid", "value": "few"}, False),
         ("run", {"cmd": "true", "auid": "t", "jid": "x", "threaded": True}, False),
-        ("nosuch", {}, False),
-        (5, {}, False),
+        ("nosuch", {}, True),
+        (5, {}, True),
     ],
 )
 def test_only_what_touches_little_memory_is_quick(
@@ -167,7 +168,7 @@ def test_only_what_touches_little_memory_is_quick(
     pman.run("true", jid="few")
     for _ in range(FEW_JOBS + 1):
         pman.run("true", jid="many")
-    pman.run("true", jid="contained", container={"target": {"image": "x"}})
+    pman.store.load([make_job("elsewhere", backend="swarm")])
     before = pman.store.count
     body = json.dumps({"payload": {"action": action, "meta": meta}}).encode()
     request = Request("POST", "/", body=body)
@@ -179,8 +180,10 @@ def test_only_what_touches_little_memory_is_quick(
 
 
 @pytest.mark.parametrize("body", ["", "{", "[" * 4000, "[]", '{"payload": {"action": "hello"}}'])
-def test_what_is_not_understood_is_not_quick(pman: Harness, body: str) -> None:
-    assert pman.dispatcher.handle_quick(Request("POST", "/", body=body.encode())) is None
+def test_what_is_not_understood_is_refused_at_once(pman: Harness, body: str) -> None:
+    response = pman.dispatcher.handle_quick(Request("POST", "/", body=body.encode()))
+    assert response is not None
+    assert response.status == 400
 
 
 def test_other_methods_are_not_quick(pman: Harness) -> None:
