@@ -38,6 +38,7 @@ from pman.services.keeper import Keeper
 from pman.services.listener import Listener
 from pman.services.saver import Saver
 from pman.services.writer import Writer
+from pman.wire import HOST
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +52,6 @@ STOP_TIMEOUT_S = 5.0
 #: Threads for what takes a while and nobody waits for (removing files of deleted jobs).
 ERRAND_THREADS = 2
 
-HOST = "host"
 
 #: Descriptors for other things than connections, and of each listener.
 OWN_DESCRIPTORS, LISTENER_DESCRIPTORS = 2 * SPARE_DESCRIPTORS, 4

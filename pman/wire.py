@@ -14,6 +14,9 @@ from pman.errors import MalformedRequest
 NAME = "pman"
 CONTRACT_VERSION = "2.2.4"
 
+#: Backend of jobs that run on this machine, in records and in `--container-env`.
+HOST = "host"
+
 #: Methods that pman answers; any other is refused with 405.
 METHODS = ("GET", "HEAD", "POST", "PUT", "OPTIONS")
 

@@ -8,14 +8,12 @@ from pman.actions.base import ActionContext, ActionRequest
 from pman.backends import base
 from pman.job.record import Job
 from pman.jobdb import view
+from pman.wire import HOST
 
 Entry = dict[str, Any]
 
 #: Jobs whose entries are kept.
 MAX_SHOWN = 1024
-
-#: The backend whose jobs have no logs in `status`.
-HOST = "host"
 
 #: Jobs of one jid that `status` shows without being a burden to others.
 FEW_JOBS = 16

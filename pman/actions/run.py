@@ -11,11 +11,10 @@ from pman.job.observation import Observation
 from pman.job.record import Job, new_job
 from pman.job.spec import JobSpec, spec_from_meta
 from pman.job.state import JobState
+from pman.wire import HOST
 
 #: How long an answer to `run` may wait for the disk, seconds.
 COMMIT_TIMEOUT_S = 30.0
-
-HOST = "host"
 
 
 @action("run")

@@ -11,7 +11,7 @@ import msgspec
 
 from pman.job.record import HostFacts, Job, Part, Worker
 from pman.job.state import JobState
-from pman.jobdb.subjobs import HOST
+from pman.wire import HOST
 
 #: Leaves of `container/` that are not part of the block as sent. Source: WIRE.md 14.3.
 BACKEND_LEAVES = frozenset({"state", "logs", "currentState"})

@@ -10,13 +10,13 @@ from pman.job.record import Job
 from pman.job.state import JobState
 from pman.jobdb.lazytree import Folder, constant, descend
 from pman.jobdb.subjobs import (
-    HOST,
     Progress,
     is_subjob_ended,
     progress,
     started_parts,
     subjob_fields,
 )
+from pman.wire import HOST
 
 #: Returns a stream as text, given job name, part number and `stdout` or `stderr`.
 ReadOutput = Callable[[str, int, str], str]

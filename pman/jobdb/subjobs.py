@@ -11,8 +11,7 @@ import msgspec
 
 from pman.job.record import Job, Part, local_time
 from pman.job.state import JobState
-
-HOST = "host"
+from pman.wire import HOST
 
 #: 2.2 wrote the pid down this long after the start; it comes later in the sub-job of a part that
 #: had ended by then. Seconds. Source: golden host-080 and host-203.

@@ -12,8 +12,8 @@ from pman.job.record import Job
 from pman.jobdb.job22 import BACKEND_LEAVES
 from pman.jobdb.leaves import IsFolder, Names, find_other, read_leaf
 from pman.jobdb.record_json import UNSPELLABLE, as_kept, is_job_name
-from pman.jobdb.subjobs import HOST
 from pman.jobdb.view import job_tree
+from pman.wire import HOST
 
 #: Marks a tree that pman wrote, and so may replace. Its content is a leaf: 2.2 reads every file.
 MARKER = ".pman-tree"
