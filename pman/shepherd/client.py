@@ -109,6 +109,9 @@ class Link:
                         self._talk()
                 except BackendUnavailable as exc:
                     self._fail(exc)
+                except Exception as exc:  # noqa: BLE001  # without this thread no job would end
+                    _log.exception("the talk with the shepherd broke off; it is begun anew")
+                    self._fail(BackendUnavailable(f"the talk with the shepherd broke off: {exc!r}"))
                 finally:
                     self._hang_up()
         finally:

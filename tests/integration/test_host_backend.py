@@ -23,6 +23,8 @@ from pman.job.record import Job
 from pman.job.spec import spec_from_meta
 from pman.job.state import JobState
 from pman.output import OutputFiles
+from pman.shepherd import client
+from pman.shepherd.protocol import Event
 
 pytestmark = pytest.mark.slow
 
@@ -439,3 +441,22 @@ def test_text_that_is_no_text_is_refused(host: Host) -> None:
     with pytest.raises(RequestError) as caught:
         host.backend().check(spec_from_meta({"cmd": "echo \ud800", "auid": "", "jid": ""}))
     assert caught.value.field == "cmd"
+
+
+def test_a_fault_of_ours_in_the_talk_with_the_shepherd_costs_no_job(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(client, "RETRY_S", 0.05)
+    whole = HostBackend.on_event
+    faults = iter([False, True])  # the job is taken, and then it ends
+
+    def once_at_fault(self: HostBackend, event: Event) -> None:
+        if next(faults, False):
+            raise ZeroDivisionError("inside")
+        whole(self, event)
+
+    monkeypatch.setattr(HostBackend, "on_event", once_at_fault)
+    job = host.run(host.backend(), "exit 5")
+    host.recorder.wait(job)
+    assert (job.state, job.exit_code) == (JobState.FAILED, 5)
+    assert "ZeroDivisionError: inside" in caplog.text
