@@ -372,8 +372,8 @@ OPTIONS: tuple[Option, ...] = (
         group="Replies",
         is_new=True,
         is_list=True,
-        help="Origin whose pages may read replies in a browser. Can be repeated, or hold several"
-        " with commas between.",
+        help="Origin whose pages may use pman from a browser; those of all others are refused."
+        " Can be repeated, or hold several with commas between.",
     ),
     Option(
         flag="--maxInlineOutput",

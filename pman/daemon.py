@@ -42,8 +42,8 @@ from pman.wire import HOST
 
 _log = logging.getLogger(__name__)
 
-#: How long one thread may hold the interpreter while another wants it, seconds. Front and listeners
-#: hand work to and fro; the default of 5 ms costs half the throughput.
+#: How long one thread may hold the interpreter while another wants it, seconds. Front, listeners
+#: and writer hand work to and fro; by default each time may cost 5 ms.
 SWITCH_INTERVAL_S = 0.0005
 
 #: How long all services together may take to stop, seconds.
@@ -51,7 +51,6 @@ STOP_TIMEOUT_S = 5.0
 
 #: Threads for what takes a while and nobody waits for (removing files of deleted jobs).
 ERRAND_THREADS = 2
-
 
 #: Descriptors for other things than connections, and of each listener.
 OWN_DESCRIPTORS, LISTENER_DESCRIPTORS = 2 * SPARE_DESCRIPTORS, 4

@@ -8,10 +8,10 @@ from pman.auth import header_lines
 from pman.errors import PmanError
 from pman.http.message import Request
 
-#: Longest text of a body that a reply repeats, bytes; 2.2 could not take more than this. A refused
+#: Longest text of a body that a reply repeats, characters; 2.2 could take 8192 bytes. A refused
 #: request gets less of it back: who has no token shall not have us work for him.
-MAX_ECHO_BYTES = 64 * 1024
-MAX_REFUSED_ECHO_BYTES = 8 * 1024
+MAX_ECHO_LENGTH = 64 * 1024
+MAX_REFUSED_ECHO_LENGTH = 8 * 1024
 
 #: Marks a part of the envelope that this reply does not have; None is a value of JSON.
 ABSENT: Any = object()
@@ -59,7 +59,7 @@ class Envelope:
         if self.get is not ABSENT:
             reply["GET"] = self.get
         if self.text is not ABSENT:
-            reply["client_json_payload"] = _cut(self.text, MAX_ECHO_BYTES)
+            reply["client_json_payload"] = _cut(self.text, MAX_ECHO_LENGTH)
             reply["client_json_len"] = len(self.text)
         if self.parsed:
             reply["payloadsize"] = len(self.text)
@@ -75,10 +75,10 @@ class Envelope:
         """Return the lines of the request; secrets in headers are masked."""
         request = self._request
         if self.text is ABSENT:
-            raw = request.body[: MAX_REFUSED_ECHO_BYTES + 1]
-            text = _cut(raw.decode("utf-8", "replace"), MAX_REFUSED_ECHO_BYTES)
+            raw = request.body[: MAX_REFUSED_ECHO_LENGTH + 1]
+            text = _cut(raw.decode("utf-8", "replace"), MAX_REFUSED_ECHO_LENGTH)
         else:
-            text = _cut(self.text, MAX_ECHO_BYTES)
+            text = _cut(self.text, MAX_ECHO_LENGTH)
         lines = text.split("\n")
         if not request.is_http:
             return lines

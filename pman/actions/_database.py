@@ -26,10 +26,10 @@ def operate(
     Args:
         operation: Word of the client.
         request: Its `dbpath` and `fileio` are read.
-        selection: Jobs that take part in `save` and `clear`; for `load` their names count.
+        selection: Jobs that take part in `save` and `clear`; None: all, as always with `load`.
     Raises:
         RequestError: `dbpath` or `fileio` can't be used; names the field.
-        UnknownJob: `load` of a folder that is not there.
+        UnknownJob: `load` of a folder that is not there, or holds no job DB.
         SnapshotError: The disk would not take it, or would not let go of what jobs have left.
     """
     perform = OPERATIONS.get(operation) if isinstance(operation, str) else None

@@ -13,7 +13,7 @@ from jobdb_builders import make_job
 
 from pman.actions._selection import FEW_JOBS
 from pman.auth import TokenAuth
-from pman.envelope import MAX_ECHO_BYTES, MAX_REFUSED_ECHO_BYTES
+from pman.envelope import MAX_ECHO_LENGTH, MAX_REFUSED_ECHO_LENGTH
 from pman.errors import MalformedRequest
 from pman.http.message import Request, Response
 
@@ -103,7 +103,7 @@ def test_a_long_body_is_repeated_in_part(pman: Harness, letter: str) -> None:
     assert reply.code == 200
     assert reply.json["client_json_len"] == len(body)
     for shown in ("\n".join(reply.json["receivedByServer"]), reply.json["client_json_payload"]):
-        assert len(shown) < MAX_ECHO_BYTES + 1000
+        assert len(shown) < MAX_ECHO_LENGTH + 1000
         assert shown.endswith("[pman: the rest is not repeated]")
 
 
@@ -115,7 +115,7 @@ def test_who_has_no_token_gets_little_of_the_body_back(tmp_path: Path) -> None:
         response = pman.dispatcher.handle(Request("POST", "/", body=b"\n\xff" * 5_000_000))
         assert isinstance(response, Response)
         assert response.status == 401
-        assert len(response.body) < 30 * MAX_REFUSED_ECHO_BYTES
+        assert len(response.body) < 30 * MAX_REFUSED_ECHO_LENGTH
 
 
 def test_a_threaded_request_gets_no_result(pman: Harness) -> None:
