@@ -9,9 +9,12 @@ import time
 import uuid
 from pathlib import Path
 
+import msgspec
+
 from pman.config import Settings
 from pman.errors import SnapshotError, StartError
 from pman.job.record import Job
+from pman.job.state import JobState
 from pman.jobdb import orphans, tree22
 from pman.jobdb.database import COMPANIONS, Database, DatabaseDamaged
 from pman.jobdb.lock import DBLock
@@ -91,7 +94,7 @@ def _open_or_make(settings: Settings) -> tuple[Database, list[Job]]:
         except DatabaseDamaged as exc:
             _log.error("%s; it is rebuilt from the snapshot, which may lack the newest jobs", exc)
     _move_aside(path)
-    jobs = SnapshotFolder(settings.db_path / SNAPSHOT_NAME).read_all()
+    jobs = [_as_taken(job) for job in SnapshotFolder(settings.db_path / SNAPSHOT_NAME).read_all()]
     if jobs:
         _log.warning("%s is rebuilt from the readable snapshot: %d jobs", path, len(jobs))
     elif tree22.holds_jobs(settings.db_path):
@@ -99,6 +102,17 @@ def _open_or_make(settings: Settings) -> tuple[Database, list[Job]]:
         jobs = tree22.import_tree(settings.db_path, output)
         _log.warning("%d jobs are taken over from the files of pman 2.2", len(jobs))
     return Database.create(path, jobs, _known_instance(settings.db_path)), jobs
+
+
+def _as_taken(job: Job) -> Job:
+    """Return a job of the snapshot, which may be older than what has become of the job.
+
+    One that reads NEW there may have run long since. As QUEUED it is followed if its backend knows
+    it, and is LOST if not, but it is not started again.
+    """
+    if job.state is not JobState.NEW:
+        return job
+    return msgspec.structs.replace(job, state=JobState.QUEUED)
 
 
 def _open(path: Path) -> tuple[Database, list[Job]]:

@@ -178,6 +178,17 @@ def test_damaged_db_is_rebuilt_from_the_snapshot(
     assert opened(settings) == (jobs, instance)
 
 
+def test_a_job_that_the_snapshot_calls_new_is_not_started_again(settings: Settings) -> None:
+    jobs = [make_job("new"), make_job("runs", state=JobState.RUNNING), finished_job("done")]
+    fill(settings, *jobs)
+    assert [job.state for job in opened(settings)[0]] == [job.state for job in jobs]
+    (settings.db_path / "pman.db").write_bytes(b"noise" * 1000)
+    states = [JobState.QUEUED, JobState.RUNNING, JobState.COMPLETED]
+    assert {job.jid: job.state for job in opened(settings)[0]} == dict(
+        zip(("new", "runs", "done"), states, strict=True)
+    )
+
+
 def test_tree_of_2_2_in_the_folder_is_taken_over(settings: Settings) -> None:
     settings.db_path.mkdir(parents=True)
     for name in ("db-001-layout-finished", "db-002-layout-running"):
