@@ -80,6 +80,28 @@ class Settings:
     kill_grace_s: float = 10.0  #: from SIGTERM to SIGKILL
     kill_jobs_on_exit: bool = False
     pending_timeout_s: float = 300.0
+    keep_finished_s: float = 0.0  #: from the end of a container job to the removal of its object
+    orphan_grace_s: float = 60.0  #: how long an engine's object of ours without a job is left
+    store_base: str | None = None  #: replaces the parent of shareDir, on the engine's side
+    swarm_manager: str = "native"  #: native | container, as in 2.2
+    project: str | None = None  #: namespace; None: that of the pod that pman runs in, or myproject
+    kubeconfig: Path | None = None  #: None: what the client library finds, or the service account
+    storage_type: str = "emptyDir"  #: emptyDir | hostPath | pvc | claim | swift
+    share_claim: str | None = None  #: claim that storage type pvc mounts
+    claim_size_bytes: int = 2 * 1024 * 1024 * 1024
+    claim_access_mode: str = "ReadWriteMany"
+    storage_class: str | None = None  #: None: the cluster's default
+    swift_image: str = "fnndsc/pman-swift-publisher"
+    swift_secret: str = "swift-credentials"  # noqa: S105  the name of one
+    kubecfg_secret: str = "kubecfg"  # noqa: S105  the name of one
+    job_deadline_s: float = 0.0  #: activeDeadlineSeconds; 0: none
+    job_ttl_s: float = (
+        7 * 24 * 3600.0
+    )  #: ttlSecondsAfterFinished, should pman not come back; 0: none
+    pull_policy: str = "IfNotPresent"
+    pull_secrets: tuple[str, ...] = ()
+    job_uid: int | None = None  #: runAsUser; None: the cluster's choice
+    job_gid: int | None = None  #: runAsGroup and fsGroup; None: the cluster's choice
     config_file: Path | None = None
 
     @property

@@ -1,0 +1,251 @@
+"""`Order`: what a container job asks of an engine, checked and in plain units. Pure.
+
+Read from `meta` and its `container` block; engines never look at those.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from pman.errors import RequestError, shown
+
+#: Most containers of one job; more is a slip of the keyboard.
+MAX_WORKERS = 1000
+
+#: Source: Kubernetes, "Resource units"; decimal and binary suffixes of bytes.
+_BYTES = {
+    "": 1 << 20,  # a bare number is MiB, as in 2.2's example
+    "k": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "Ki": 1 << 10,
+    "Mi": 1 << 20,
+    "Gi": 1 << 30,
+    "Ti": 1 << 40,
+}
+_CPU = re.compile(r"([0-9]{1,9})m?", re.ASCII)
+_MEMORY = re.compile(r"([0-9]{1,15})(k|M|G|T|Ki|Mi|Gi|Ti)?", re.ASCII)
+_COUNT = re.compile(r"[0-9]{1,9}", re.ASCII)
+_VARIABLE = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*", re.ASCII)
+#: Source: Kubernetes, "Labels: syntax and character set"; Docker takes all that it does.
+_LABEL_KEY = re.compile(
+    r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+)
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+
+#: Labels whose key begins so are ours.
+LABEL_PREFIX = "pman."
+
+
+class Manager(msgspec.Struct, frozen=True):
+    """The manager that 2.2's clients name. Attributes: image; app, the script it runs."""
+
+    image: str
+    app: str
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What a container job asks of an engine.
+
+    Attributes:
+        job_name: Folder name of the job; unique.
+        jid: Job id of the client, "" when none.
+        cmd: Command line as sent.
+        image: Name of the image, as sent.
+        command: `cmd` split as a shell would; replaces the image's entry point; [] leaves it.
+        workers: Number of containers, at least 1.
+        cpu_millis: Limit in thousandths of a CPU, or None.
+        memory_bytes: Limit in bytes, or None.
+        gpus: Number of GPUs, 0 for none.
+        env: Environment variables.
+        labels: Labels of the client; none begins with `pman.`.
+        share_dir: Folder for `/share`, without slashes at its end, or None.
+        service_name: Name for the engine's object as sent, or None.
+        manager: The manager that was named in full, or None.
+    """
+
+    job_name: str
+    jid: str
+    cmd: str
+    image: str
+    command: list[str]
+    workers: int = 1
+    cpu_millis: int | None = None
+    memory_bytes: int | None = None
+    gpus: int = 0
+    env: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    share_dir: str | None = None
+    service_name: str | None = None
+    manager: Manager | None = None
+
+
+def order_from_meta(meta: Mapping[str, Any], *, job_name: str = "") -> Order:
+    """Read the order out of a `run` request.
+
+    Args:
+        meta: As sent; has passed `spec_from_meta` and has a `container` block.
+        job_name: Name of the job, "" while it is only checked.
+    Raises:
+        RequestError: A value can't be read; names the field, the value and what was expected.
+    """
+    block = _object(meta, "container")
+    target = _object(block, "target", "container.target")
+    manager = _object(block, "manager", "container.manager")
+    manager_env = _object(manager, "env", "container.manager.env")
+    image = target.get("image")
+    if not isinstance(image, str) or not image.strip():
+        raise _wrong("container.target.image", image, "the name of an image")
+    jid = meta.get("jid", "")
+    return Order(
+        job_name=job_name,
+        jid=jid if isinstance(jid, str) else str(jid),
+        cmd=meta["cmd"],
+        image=image,
+        command=_words(meta["cmd"]),
+        workers=_workers(meta),
+        cpu_millis=_cpu(meta),
+        memory_bytes=_memory(meta),
+        gpus=_count(meta, "gpu_limit", 0),
+        env=_environment(meta),
+        labels=_labels(meta),
+        share_dir=_share_dir(manager_env),
+        service_name=_text(manager_env, "serviceName", "container.manager.env.serviceName"),
+        manager=_manager(manager),
+    )
+
+
+def _words(cmd: str) -> list[str]:
+    try:
+        return shlex.split(cmd)
+    except ValueError as exc:
+        reason = str(exc).lower()
+        raise RequestError(
+            f"cmd is {shown(cmd)}, expected words as in a shell: {reason}", field="cmd"
+        ) from exc
+
+
+def _workers(meta: Mapping[str, Any]) -> int:
+    count = _count(meta, "number_of_workers", 1)
+    if not 1 <= count <= MAX_WORKERS:
+        raise _wrong("number_of_workers", meta["number_of_workers"], f"1 to {MAX_WORKERS}")
+    return count
+
+
+def _cpu(meta: Mapping[str, Any]) -> int | None:
+    """Return thousandths of a CPU: `1000` and `"1000m"` are one CPU."""
+    text = _number(meta, "cpu_limit")
+    match = None if text is None else _CPU.fullmatch(text)
+    if text is None:
+        return None
+    if match is None or int(match[1]) == 0:
+        expected = "thousandths of a CPU, more than 0, such as 1000 or '500m'"
+        raise _wrong("cpu_limit", meta["cpu_limit"], expected)
+    return int(match[1])
+
+
+def _memory(meta: Mapping[str, Any]) -> int | None:
+    """Return bytes: `200` is 200 MiB, `"1Gi"` and `"500M"` say their unit."""
+    text = _number(meta, "memory_limit")
+    match = None if text is None else _MEMORY.fullmatch(text)
+    if text is None:
+        return None
+    if match is None or int(match[1]) == 0:
+        expected = "MiB, more than 0, or a number with one of Ki Mi Gi Ti k M G T"
+        raise _wrong("memory_limit", meta["memory_limit"], expected)
+    return int(match[1]) * _BYTES[match[2] or ""]
+
+
+def _count(meta: Mapping[str, Any], key: str, default: int) -> int:
+    text = _number(meta, key)
+    if text is None:
+        return default
+    if _COUNT.fullmatch(text) is None:
+        raise _wrong(key, meta[key], "a whole number")
+    return int(text)
+
+
+def _number(meta: Mapping[str, Any], key: str) -> str | None:
+    """Return a number as text, with or without a unit; None when absent, null or ""."""
+    value = meta.get(key)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise _wrong(key, value, "a number, or text that holds one")
+    return value.strip()
+
+
+def _environment(meta: Mapping[str, Any]) -> dict[str, str]:
+    """Return `env`: an object of names and texts or numbers."""
+    env: dict[str, str] = {}
+    for name, value in _object(meta, "env").items():
+        if _VARIABLE.fullmatch(name) is None:
+            raise _wrong("env", name, "names of letters, digits and '_'")
+        env[name] = _scalar(value, f"env.{name}")
+        if "\0" in env[name]:
+            raise _wrong(f"env.{name}", value, "no NUL character")
+    return env
+
+
+def _labels(meta: Mapping[str, Any]) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for key, value in _object(meta, "labels").items():
+        if _LABEL_KEY.fullmatch(key) is None or key.startswith(LABEL_PREFIX):
+            expected = f"letters, digits, '-', '_', '.', not beginning with {LABEL_PREFIX!r}"
+            raise _wrong("labels", key, expected)
+        labels[key] = _scalar(value, f"labels.{key}")
+        if _LABEL_VALUE.fullmatch(labels[key]) is None:
+            raise _wrong(f"labels.{key}", value, "at most 63 letters, digits, '-', '_', '.'")
+    return labels
+
+
+def _share_dir(env: Mapping[str, Any]) -> str | None:
+    field = "container.manager.env.shareDir"
+    path = _text(env, "shareDir", field)
+    if path is None:
+        return None
+    if not path.startswith("/"):
+        raise _wrong(field, path, "an absolute path")
+    return path.rstrip("/") or "/"
+
+
+def _manager(manager: Mapping[str, Any]) -> Manager | None:
+    image = _text(manager, "image", "container.manager.image")
+    app = _text(manager, "app", "container.manager.app")
+    return Manager(image, app) if image is not None and app is not None else None
+
+
+def _text(block: Mapping[str, Any], key: str, field: str) -> str | None:
+    value = block.get(key)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or "\0" in value:
+        raise _wrong(field, value, "a string")
+    return value
+
+
+def _scalar(value: Any, field: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise _wrong(field, value, "a string or a number")
+    return str(value)
+
+
+def _object(block: Mapping[str, Any], key: str, field: str = "") -> Mapping[str, Any]:
+    value = block.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _wrong(field or key, value, "an object")
+    return value
+
+
+def _wrong(field: str, value: Any, expected: str) -> RequestError:
+    return RequestError(f"{field} is {shown(value)}, expected {expected}", field=field)

@@ -1,0 +1,214 @@
+"""The contract between `EngineBackend` and one kind of engine: requests out, views in.
+
+An `Engine` keeps no jobs and decides nothing about them: it creates, looks, stops and removes
+objects, and says what it sees. When a job is created, followed, given up or cleaned up is the
+business of `EngineBackend`, alike for all engines. All methods but `watch` return soon, and may be
+called from several threads at once.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from pman.backends._engine.order import Order
+from pman.errors import BackendUnavailable
+from pman.job.record import Worker
+from pman.job.state import JobState
+
+#: Labels of every object that is made on an engine; ARCHITECTURE, "Backends".
+INSTANCE_LABEL, JID_LABEL, JOB_LABEL = "pman.instance", "pman.jid", "pman.job"
+
+
+class Unanswered(BackendUnavailable):
+    """A request went out and no answer came: the engine may have carried it out, or not."""
+
+
+class Phase(enum.Enum):
+    """How far the containers of a job are, all together."""
+
+    WAITING = "waiting"  #: none has started
+    RUNNING = "running"  #: one has started, not all have ended
+    ENDED = "ended"  #: none runs, and none will
+
+
+class View(msgspec.Struct, kw_only=True):
+    """What an engine knows of one job.
+
+    Attributes:
+        job_name: From the label.
+        handle: JSON value that finds the object again, and the names of its parts.
+        phase: See `Phase`.
+        workers: One per container (the newest try of each), in a stable order.
+        started_at: When the first container started, UTC epoch seconds, or None.
+        ended_at: When the last one ended, UTC epoch seconds, or None.
+        outcome: COMPLETED, FAILED or LOST once it has ended, else None.
+        exit_code: Of the job as a whole, or None.
+        signal: Number of the signal that ended it, or None.
+        reason: While waiting: why it can't start, "" when nothing is wrong; it then counts against
+            `--pendingTimeout`. While running: what troubles it (`node_lost`), or "". Ended: `ok`,
+            `error`, `oom_killed`, `image_pull_failed`, `rejected`, ….
+        message: The engine's own words, one sentence.
+        extra: Leaves for the `container/` folder of the record tree, or None.
+    """
+
+    job_name: str
+    handle: dict[str, Any]
+    phase: Phase
+    workers: list[Worker] = []
+    started_at: float | None = None
+    ended_at: float | None = None
+    outcome: JobState | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: str = ""
+    message: str = ""
+    extra: dict[str, Any] | None = None
+
+
+class Sink(Protocol):
+    """Takes the output of containers, in order for each stream."""
+
+    def write(self, worker: int, stream: str, raw: bytes) -> None:
+        """Append to a stream of the n-th of the view's workers.
+
+        Args:
+            worker: Counted from 0.
+            stream: `stdout`, `stderr`, or the name of a helper container.
+        Raises:
+            OSError: It can't be kept.
+        """
+
+
+#: Takes the name of a job that something has happened to (None: it may be any), and whether more is
+#: to be expected within moments, so that it is worth looking again and again.
+Changed = Callable[[str | None, bool], None]
+
+
+class Engine(abc.ABC):
+    """One kind of engine."""
+
+    #: Of waiting jobs, so that people know what they wait for: "swarm", "cluster".
+    noun: str = "engine"
+
+    @abc.abstractmethod
+    def connect(self) -> None:
+        """Connect, or connect again; cheap when nothing is wrong.
+
+        Raises:
+            BackendUnavailable: The SDK is missing, the engine is away, refuses us, or can't run
+                jobs; says what to do.
+        """
+
+    @abc.abstractmethod
+    def check(self, order: Order) -> None:
+        """Refuse what this engine can't honour. Called while connected; may ask the engine.
+
+        Raises:
+            RequestError: Names the field and the value; 409 (`JobConflict`) for a name that is
+                taken by an object that is not ours.
+            BackendUnavailable: The engine can't be asked.
+        """
+
+    @abc.abstractmethod
+    def create(self, order: Order, share_path: str | None) -> dict[str, Any]:
+        """Make the object of a job, with its labels, exactly once per `order.job_name`.
+
+        If the object of this very job is there already, that is returned.
+
+        Args:
+            order: What to run.
+            share_path: Folder for `/share`, in the engine's file system, or None.
+        Returns:
+            The handle.
+        Raises:
+            JobConflict: The name is taken by another object.
+            SubmitFailed: The engine refused; with its words.
+            BackendUnavailable: It can't be reached, and nothing was sent.
+            Unanswered: No answer came.
+        """
+
+    @abc.abstractmethod
+    def look_all(self) -> dict[str, View]:
+        """Return all objects that carry the label of this instance, by job name.
+
+        Raises:
+            BackendUnavailable: The engine can't be asked, or does not know yet (it is starting).
+        """
+
+    @abc.abstractmethod
+    def look(self, job_name: str, handle: dict[str, Any]) -> View | None:
+        """Return the object of one job, or None: the engine is sure that it is gone.
+
+        Raises:
+            BackendUnavailable: As for `look_all`.
+        """
+
+    @abc.abstractmethod
+    def watch(self, changed: Changed, stop: threading.Event) -> None:
+        """Report changes until `stop` is set; blocks. One thread calls it.
+
+        It calls `changed(None, False)` once it is certain that no later change is missed.
+
+        Raises:
+            BackendUnavailable: The connection broke.
+        """
+
+    @abc.abstractmethod
+    def interrupt(self) -> None:
+        """Make `watch` return soon; from another thread, after `stop` was set."""
+
+    @abc.abstractmethod
+    def collect(self, view: View, sink: Sink) -> None:
+        """Copy the whole output of all containers; the same call gives the same bytes again.
+
+        A container that never started, or that is gone, has none.
+
+        Raises:
+            BackendUnavailable: Not all of it could be read; to be tried again.
+            OSError: The sink could not keep it.
+        """
+
+    @abc.abstractmethod
+    def peek(self, view: View, max_bytes: int) -> bytes:
+        """Return about the last `max_bytes` of what the containers have printed so far.
+
+        Raises:
+            BackendUnavailable: It can't be read now.
+        """
+
+    @abc.abstractmethod
+    def stop(self, view: View, grace_s: float, sink: Sink) -> bool:
+        """End all containers: ask, wait `grace_s` seconds, force; blocks until that is done.
+
+        Returns:
+            True: the output could not outlive the end and has been written to the sink, whole.
+            False: `collect` will find it.
+        Raises:
+            BackendUnavailable: The engine can't be told, or does not answer.
+        """
+
+    @abc.abstractmethod
+    def remove(self, job_name: str, handle: dict[str, Any]) -> None:
+        """Remove the object and all that was made with it; nothing there is not an error.
+
+        Raises:
+            BackendUnavailable: The engine can't be told now.
+        """
+
+    def retry(self, view: View) -> bool:
+        """Have a job that can't start tried again (an image that could not be pulled).
+
+        Returns:
+            Whether this engine had to be told; False: it tries by itself, or never will.
+        """
+        return False
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go of connections; twice is safe."""

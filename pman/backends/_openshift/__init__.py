@@ -1,0 +1,1 @@
+"""OpenShift and Kubernetes: requests to the API server, and what its answers mean."""

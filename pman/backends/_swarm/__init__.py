@@ -1,0 +1,1 @@
+"""Docker Swarm: requests to the engine, and what its answers mean."""
