@@ -93,8 +93,12 @@ Changed = Callable[[str | None, bool], None]
 class Engine(abc.ABC):
     """One kind of engine."""
 
-    #: Of waiting jobs, so that people know what they wait for: "swarm", "cluster".
-    noun: str = "engine"
+    #: What is made for one job, for messages: "service", "Job".
+    noun: str = "object"
+
+    #: Whether the object of a job may make room for another of the same name: the job has ended and
+    #: its output is safe. Set by `EngineBackend`.
+    may_replace: Callable[[str], bool] = staticmethod(lambda _job_name: False)
 
     @abc.abstractmethod
     def connect(self) -> None:
