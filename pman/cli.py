@@ -15,17 +15,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TextIO
 
 from pman import __version__, log
-from pman.config import (
-    OPTIONS,
-    SHOW_OPTIONS,
-    Option,
-    Settings,
-    Show,
-    WrongArguments,
-    build_parser,
-    parse_arguments,
-)
+from pman.config import Show, WrongArguments, build_parser, parse_arguments
 from pman.errors import ConfigError, PmanError
+from pman.options import OPTIONS, SHOW_OPTIONS, Option
+from pman.settings import Settings
 
 #: Exit statuses.
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2

@@ -26,20 +26,9 @@ from pman.cli import (
     say,
     synopsis,
 )
-from pman.config import (
-    PATH,
-    TEXT,
-    Kind,
-    Option,
-    Settings,
-    Show,
-    build_parser,
-    number,
-    parse_arguments,
-    read_arguments,
-    seconds,
-)
+from pman.config import Settings, Show, build_parser, parse_arguments, read_arguments
 from pman.errors import ConfigError, StartError
+from pman.options import PATH, TEXT, Kind, Option, number, seconds
 from pman.wire import MAX_NESTING, is_nested_too_deeply
 
 #: Directives that have a name.

@@ -8,8 +8,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from pman.config import OPTIONS, SHOW_OPTIONS, Option
 from pman.job.state import TRANSITIONS
+from pman.options import OPTIONS, SHOW_OPTIONS, Option
 
 
 class Options(SphinxDirective):
@@ -28,7 +28,8 @@ def _describe(option: Option) -> str:
     flags = ", ".join(f"``{flag} {option.metavar}".strip() + "``" for flag in _flags(option))
     facts = [option.help.replace("*", "\\*")]
     if option not in SHOW_OPTIONS:
-        facts.append(f"Variable: ``{option.variable}``.")
+        also = f", as in 2.2 also ``{option.old_variable}``" if option.old_variable else ""
+        facts.append(f"Variable: ``{option.variable}``{also}.")
         if option.shown_default:
             facts.append(f"Default: {option.shown_default}.")
     return f"{flags}\n   {' '.join(facts)}\n"

@@ -13,7 +13,7 @@ import pytest
 from daemon_process import wait_until
 
 from pman.cli import main
-from pman.config import OPTIONS, SHOW_OPTIONS
+from pman.options import OPTIONS, SHOW_OPTIONS
 
 REPO = Path(__file__).resolve().parents[2]
 

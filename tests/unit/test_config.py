@@ -9,18 +9,10 @@ from typing import Any
 
 import pytest
 
-from pman.config import (
-    OPTIONS,
-    SHOW_OPTIONS,
-    Option,
-    Settings,
-    Show,
-    WrongArguments,
-    build_parser,
-    default_db_path,
-    parse_arguments,
-)
+from pman.config import Show, WrongArguments, build_parser, parse_arguments
 from pman.errors import ConfigError
+from pman.options import OPTIONS, SHOW_OPTIONS, Option
+from pman.settings import Settings, default_db_path
 
 #: Flags of 2.2. Source: WIRE.md 13.1.
 OLD_FLAGS = re.findall(
@@ -57,6 +49,26 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "--keepBytes": ("1GiB", 1024**3),
     "--maxOutput": ("0", 0),
     "--pendingTimeout": ("7", 7.0),
+    "--keepFinished": ("60", 60.0),
+    "--orphanGrace": ("5", 5.0),
+    "--storeBase": ("/x/store", "/x/store"),
+    "--swarmManager": ("Container", "container"),
+    "--project": ("chris", "chris"),
+    "--kubeconfig": ("/x/kubeconfig", Path("/x/kubeconfig")),
+    "--storageType": ("hostpath", "hostPath"),
+    "--shareClaim": ("share", "share"),
+    "--claimSize": ("5GiB", 5 * 1024**3),
+    "--claimAccess": ("ReadWriteOnce", "ReadWriteOnce"),
+    "--storageClass": ("fast", "fast"),
+    "--swiftImage": ("local/swift:1", "local/swift:1"),
+    "--swiftSecret": ("swift", "swift"),
+    "--kubecfgSecret": ("kubecfg-1", "kubecfg-1"),
+    "--jobDeadline": ("3600", 3600.0),
+    "--jobTTL": ("0", 0.0),
+    "--pullPolicy": ("always", "Always"),
+    "--pullSecret": ("a,b", "a,b"),
+    "--jobUID": ("1000", 1000),
+    "--jobGID": ("0", 0),
     "--tokenPath": ("/x/tokens", Path("/x/tokens")),
     "--verbosity": ("3", 3),
     "--debugFile": ("/x/log", Path("/x/log")),
@@ -212,7 +224,7 @@ def test_interpolation_and_quotes_in_the_file(ini: Path) -> None:
         ("swarm", "swarm"),
         ("SWARM", "swarm"),
         ("openshift", "openshift"),
-        ("kubernetes", "kubernetes"),
+        ("kubernetes", "openshift"),
         ("host", "host"),
         ("local", "host"),
         ("", "host"),
@@ -220,6 +232,16 @@ def test_interpolation_and_quotes_in_the_file(ini: Path) -> None:
 )
 def test_container_env(text: str, name: str) -> None:
     assert settings("--container-env", text).container_env == name
+
+
+def test_variables_of_2_2_are_read_and_ours_win() -> None:
+    given = settings(
+        STOREBASE="/old", OPENSHIFTMGR_PROJECT="a", KUBECFG_PATH="/x/k", STORAGE_TYPE="hostPath"
+    )
+    assert (given.store_base, given.project, given.storage_type) == ("/old", "a", "hostPath")
+    assert given.kubeconfig == Path("/x/k")
+    assert settings(STOREBASE="/old", PMAN_STOREBASE="/new").store_base == "/new"
+    assert "STORAGE_TYPE is 'nfs', expected one of emptyDir" in problem(STORAGE_TYPE="nfs")
 
 
 def test_a_save_period_of_zero_does_not_spin() -> None:
