@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from pman.actions.base import ActionContext, ActionRequest
 from pman.backends import base
@@ -12,8 +12,9 @@ from pman.wire import HOST
 
 Entry = dict[str, Any]
 
-#: Jobs whose entries are kept.
+#: Jobs whose entries are kept, and characters of what their containers have printed.
 MAX_SHOWN = 1024
+MAX_SHOWN_CHARACTERS = 16 * 1024 * 1024
 
 #: Jobs of one jid that `status` shows without being a burden to others.
 FEW_JOBS = 16
@@ -33,7 +34,10 @@ def select(request: ActionRequest, context: ActionContext, action: str) -> list[
 
 
 def is_one_look(request: ActionRequest, context: ActionContext) -> bool:
-    """Return whether `select` is one look into an index, and finds few host jobs or none."""
+    """Return whether `select` is one look into an index, and finds few jobs that memory can show.
+
+    What a container job that has ended has printed is read from files the first time.
+    """
     value = request.meta.get("value")
     if request.meta.get("key") != "jid" or not isinstance(value, str):
         return False
@@ -41,7 +45,7 @@ def is_one_look(request: ActionRequest, context: ActionContext) -> bool:
     if jobs is None:
         return False
     for job in jobs:  # a generator costs more than the look itself
-        if job.backend != HOST:
+        if job.backend != HOST and job.state.is_final and not _shown_last.holds(job):
             return False
     request.found = jobs
     return True
@@ -57,7 +61,57 @@ def discard(job: Job, context: ActionContext) -> None:
     base.discard(job, context.backends, context.output)
 
 
-def progress(jobs: list[Job]) -> dict[str, Any]:
+class _Shown(NamedTuple):
+    """How a job is shown; to be read only.
+
+    Attributes:
+        job: The record that it shows.
+        container, start, end: Its entries in `done` and `status`.
+        logs: Its entries in `l_logs`; None: its backend has to be asked each time.
+    """
+
+    job: Job
+    container: Entry
+    start: Entry
+    end: Entry
+    logs: list[str] | None
+
+
+class _ShownLast:
+    """How the jobs are shown that were asked for last; a changed record is another object.
+
+    Clients ask for the same job every second or so, and most times nothing has changed.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, _Shown] = {}
+        self._room = MAX_SHOWN_CHARACTERS
+
+    def holds(self, job: Job) -> bool:
+        """Return whether `find` would find it."""
+        return self.find(job) is not None
+
+    def find(self, job: Job) -> _Shown | None:
+        """Return what was kept for this very record."""
+        known = self._kept.get(job.name)
+        return known if known is not None and known.job is job else None
+
+    def keep(self, shown: _Shown) -> None:
+        """Keep how a job is shown, unless what it has printed is long."""
+        size = sum(map(len, shown.logs or ()))
+        if size > MAX_SHOWN_CHARACTERS // 16:
+            return
+        if len(self._kept) >= MAX_SHOWN or size > self._room:
+            self._kept = {}
+            self._room = MAX_SHOWN_CHARACTERS
+        self._kept[shown.job.name] = shown
+        self._room -= size
+
+
+_shown_last = _ShownLast()
+
+
+def progress(jobs: list[Job], context: ActionContext) -> dict[str, Any]:
     """Return the `n.container`, `n.start`, `n.end` entries of `done` and `status`.
 
     Source: WIRE.md 4.4; the order of the keys differs when nothing matched.
@@ -68,38 +122,37 @@ def progress(jobs: list[Job]) -> dict[str, Any]:
             "-1.end": {"jobRoot": None, "returncode": None},
             "-1.container": {"jobRoot": None, "tree": None},
         }
-    shown: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for n, job in enumerate(jobs):
-        container, start, end = _entries(job)
-        shown[f"{n}.container"] = container
-        shown[f"{n}.start"] = start
-        shown[f"{n}.end"] = end
+        shown = _show(job, context)
+        entries[f"{n}.container"] = shown.container
+        entries[f"{n}.start"] = shown.start
+        entries[f"{n}.end"] = shown.end
+    return entries
+
+
+def _show(job: Job, context: ActionContext) -> _Shown:
+    known = _shown_last.find(job)
+    if known is not None:
+        return known
+    tree = view.container_tree(job, context.output.read_text)
+    shown = _Shown(
+        job,
+        {
+            "jobRoot": job.name,
+            "tree": None if tree is None else {job.name: {"container": tree}},
+        },
+        {"jobRoot": job.name, "startTrigger": view.start_triggers(job)},
+        {"jobRoot": job.name, "returncode": view.return_codes(job)},
+        _ask_for_logs(job, context) if job.state.is_final or job.backend == HOST else None,
+    )
+    _shown_last.keep(shown)
     return shown
 
 
-#: Entries of the jobs that were asked for last, by name; a changed record is another object.
-_shown_last: dict[str, tuple[Job, tuple[Entry, Entry, Entry]]] = {}
-
-
-def _entries(job: Job) -> tuple[Entry, Entry, Entry]:
-    """Return the `container`, `start` and `end` entry of a job; to be read only.
-
-    Clients ask for the same job every second or so, and most times nothing has changed.
-    """
-    known = _shown_last.get(job.name)
-    if known is not None and known[0] is job:
-        return known[1]
-    tree = view.container_tree(job)
-    shown_tree = None if tree is None else {job.name: {"container": tree}}
-    entries: tuple[Entry, Entry, Entry] = (
-        {"jobRoot": job.name, "tree": shown_tree},
-        {"jobRoot": job.name, "startTrigger": view.start_triggers(job)},
-        {"jobRoot": job.name, "returncode": view.return_codes(job)},
-    )
-    if len(_shown_last) >= MAX_SHOWN:
-        _shown_last.clear()
-    _shown_last[job.name] = job, entries
-    return entries
+def _ask_for_logs(job: Job, context: ActionContext) -> list[str]:
+    backend = context.backends.get(job.backend)
+    return [] if backend is None else backend.logs(job)
 
 
 def report(jobs: list[Job], context: ActionContext) -> dict[str, Any]:
@@ -107,12 +160,11 @@ def report(jobs: list[Job], context: ActionContext) -> dict[str, Any]:
 
     Source: WIRE.md 9.
     """
-    shown = progress(jobs)
-    shown["l_status"] = [view.status_word(job) for job in jobs]
-    shown["l_logs"] = [
-        text
-        for job in jobs
-        if (backend := context.backends.get(job.backend)) is not None
-        for text in backend.logs(job)
-    ]
-    return shown
+    entries = progress(jobs, context)
+    entries["l_status"] = [view.status_word(job) for job in jobs]
+    logs: list[str] = []
+    for job in jobs:
+        known = _show(job, context).logs
+        logs += _ask_for_logs(job, context) if known is None else known
+    entries["l_logs"] = logs
+    return entries

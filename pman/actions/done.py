@@ -14,4 +14,4 @@ def done(request: ActionRequest, context: ActionContext) -> Outcome:
     Source: WIRE.md 4.4.
     """
     jobs = select(request, context, "done")
-    return Outcome(bool(jobs), progress(jobs))
+    return Outcome(bool(jobs), progress(jobs, context))

@@ -6,7 +6,7 @@ from pman.actions import action
 from pman.actions._selection import report
 from pman.actions.base import ActionContext, ActionRequest, Answer, Later, Outcome
 from pman.backends.base import Backend
-from pman.errors import BackendError, BackendUnavailable, Forbidden
+from pman.errors import BackendError, BackendUnavailable, Forbidden, RequestError
 from pman.job.observation import Observation
 from pman.job.record import Job, new_job
 from pman.job.spec import JobSpec, spec_from_meta
@@ -70,10 +70,14 @@ def submit(job: Job, backend: Backend, context: ActionContext) -> None:
     """Hand a durable job to its backend; a job that is not taken ends FAILED.
 
     Raises:
+        RequestError: It can't be taken as it is; nothing is kept of it.
         BackendError: It was not taken.
     """
     try:
         backend.submit(job)
+    except RequestError:
+        context.store.remove([job.name])
+        raise
     except BackendError as exc:
         context.store.observe(
             Observation(

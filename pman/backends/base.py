@@ -75,6 +75,7 @@ class Backend(abc.ABC):
         is taken once. The handle, the state and all the rest arrive as observations.
 
         Raises:
+            RequestError: It can't be taken beside what is there (`JobConflict`), and is forgotten.
             BackendError: It was not taken, and will not be started.
         """
 

@@ -16,6 +16,7 @@ from pman.jobdb.subjobs import (
     started_parts,
     subjob_fields,
 )
+from pman.output import STREAMS
 from pman.wire import HOST
 
 #: Returns a stream as text, given job name, part number and `stdout` or `stderr`.
@@ -68,9 +69,11 @@ def record_leaf(job: Job) -> dict[str, Any]:
     }
 
 
-def container_tree(job: Job) -> dict[str, Any] | None:
+def container_tree(job: Job, read_output: ReadOutput | None = None) -> dict[str, Any] | None:
     """Return the `container` folder: the block as sent, and what the backend saw; or None.
 
+    Args:
+        read_output: For the leaf `logs` of a job that has ended; without it there is none.
     Source: WIRE.md 14.1; leaves come before folders, as everywhere. `currentState` is the word of
     the moment.
     """
@@ -82,6 +85,8 @@ def container_tree(job: Job) -> dict[str, Any] | None:
     leaves, folders = _block(block)
     if job.backend != HOST:
         leaves |= job.extra or {}
+        if read_output is not None and job.state.is_final and job.workers:
+            leaves["logs"] = _container_output(job, read_output)
         leaves["currentState"] = status_word(job)
     return leaves | {name: folders[name] for name in sorted(folders) if name not in leaves}
 
@@ -115,7 +120,7 @@ class RecordTree:
         done = progress(self._job)
         makers = self._leaves(done)
         if self._job.container is not None:
-            makers["container"] = lambda: container_tree(self._job)
+            makers["container"] = lambda: container_tree(self._job, self._read_output)
         makers["start"] = lambda: self._epochs("startInfo", done.started, done)
         makers["end"] = lambda: self._epochs("endInfo", done.ended, done)
         return Folder(makers)
@@ -184,6 +189,15 @@ class RecordTree:
 
     def _copies_of(self, index: int) -> int:
         return 2 * (len(self._parts) - index) if self._is_cumulative else 2
+
+
+def _container_output(job: Job, read_output: ReadOutput) -> str:
+    """Return what all containers have printed, one after the other."""
+    return "".join(
+        read_output(job.name, n, stream)
+        for n in range(max(1, len(job.workers)))
+        for stream in STREAMS
+    )
 
 
 def _manager_leaves(job: Job) -> dict[str, Callable[[], Any]]:

@@ -16,6 +16,8 @@ from pman.auth import TokenAuth
 from pman.envelope import MAX_ECHO_LENGTH, MAX_REFUSED_ECHO_LENGTH
 from pman.errors import MalformedRequest
 from pman.http.message import Request, Response
+from pman.job.record import Worker
+from pman.job.state import JobState
 
 
 @pytest.fixture
@@ -151,7 +153,8 @@ def test_a_failure_of_ours_is_one_500(
         ("status", {"key": "jid", "value": "few"}, True),
         ("status", {"key": "jid", "value": "none"}, True),
         ("status", {"key": "jid", "value": "many"}, False),
-        ("status", {"key": "jid", "value": "elsewhere"}, False),
+        ("status", {"key": "jid", "value": "container"}, True),
+        ("status", {"key": "jid", "value": "ended-container"}, False),
         ("status", {"key": "jid", "value": 5}, False),
         ("status", {"key": "auid", "value": "t"}, False),
         ("done", {"key": "jid", "value": "few"}, True),
@@ -168,7 +171,9 @@ def test_only_what_touches_little_memory_is_quick(
     pman.run("true", jid="few")
     for _ in range(FEW_JOBS + 1):
         pman.run("true", jid="many")
-    pman.store.load([make_job("elsewhere", backend="swarm")])
+    swarm = {"backend": "swarm", "container": {}}
+    ended = make_job("ended-container", state=JobState.COMPLETED, **swarm)
+    pman.store.load([make_job("container", **swarm), ended])
     before = pman.store.count
     body = json.dumps({"payload": {"action": action, "meta": meta}}).encode()
     request = Request("POST", "/", body=body)
@@ -177,6 +182,29 @@ def test_only_what_touches_little_memory_is_quick(
     if response is not None:
         assert response == pman.dispatcher.handle(request)
     assert pman.store.count == before
+
+
+def test_what_containers_printed_is_read_once(pman: Harness) -> None:
+    job = make_job(
+        "ended",
+        backend="swarm",
+        container={"target": {"image": "local/busybox:1"}},
+        state=JobState.COMPLETED,
+        workers=[Worker("w1", "complete", 0)],
+    )
+    pman.store.load([job])
+    path = pman.context.output.path(job.name, 0, "stdout")
+    path.parent.mkdir(parents=True)
+    path.write_text("printed\n")
+    body = {"payload": {"action": "status", "meta": {"key": "jid", "value": "ended"}}}
+    request = Request("POST", "/", body=json.dumps(body).encode())
+    assert pman.dispatcher.handle_quick(request) is None
+    slow = pman.dispatcher.handle(request)
+    assert isinstance(slow, Response)
+    tree = json.loads(slow.body)["d_ret"]["0.container"]["tree"]
+    assert tree[job.name]["container"]["logs"] == "printed\n"
+    path.unlink()
+    assert pman.dispatcher.handle_quick(request) == slow
 
 
 @pytest.mark.parametrize("body", ["", "{", "[" * 4000, "[]", '{"payload": {"action": "hello"}}'])

@@ -10,7 +10,8 @@ from action_harness import Harness, harness
 from jobdb_builders import make_job
 
 from pman.actions import ACTIONS
-from pman.job.record import local_stamp
+from pman.errors import JobConflict
+from pman.job.record import Job, local_stamp
 from pman.job.state import JobState
 
 NEEDS_KEY_AND_VALUE = ("status", "done", "info", "search")
@@ -137,6 +138,16 @@ def test_a_job_that_the_backend_does_not_take_has_failed(pman: Harness) -> None:
     assert (reply.code, reply.error["type"]) == (502, "SubmitFailed")
     (job,) = pman.store.jobs()
     assert (job.state.value, job.reason) == ("FAILED", "submit_failed")
+
+
+def test_a_job_that_conflicts_is_forgotten(pman: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_job: Job) -> None:
+        raise JobConflict("serviceName 'x' is taken", field="serviceName")
+
+    monkeypatch.setattr(pman.backend, "submit", refuse)
+    reply = pman.run("true", jid="conflict")
+    assert (reply.code, reply.error["type"]) == (409, "JobConflict")
+    assert pman.store.count == 0
 
 
 def test_a_container_job_without_a_backend_for_it_says_what_to_do(tmp_path: Path) -> None:
