@@ -25,7 +25,8 @@ def make_job(cmd: str, **meta: object) -> Job:
 class Recorder:
     """Takes observations of jobs; `jobs` holds how each stands."""
 
-    def __init__(self) -> None:
+    def __init__(self, deadline_s: float = DEADLINE_S) -> None:
+        self._deadline_s = deadline_s
         self.jobs: dict[str, Job] = {}
         self.states: dict[str, list[JobState]] = {}
         self._changed = threading.Condition()
@@ -56,7 +57,7 @@ class Recorder:
         """Wait until a job is in one of `states`, or in a final one if none are named."""
         with self._changed:
             done = self._changed.wait_for(
-                lambda: job.state in states if states else job.state.is_final, DEADLINE_S
+                lambda: job.state in states if states else job.state.is_final, self._deadline_s
             )
         assert done, f"{job.cmd!r} is {job.state}, {job.message!r}"
         return job
@@ -70,5 +71,6 @@ class Recorder:
         """Wait until so many parts have ended."""
         with self._changed:
             assert self._changed.wait_for(
-                lambda: sum(part.ended_at is not None for part in job.parts) >= count, DEADLINE_S
+                lambda: sum(part.ended_at is not None for part in job.parts) >= count,
+                self._deadline_s,
             )

@@ -5,18 +5,30 @@ A new backend gets a `Kit` here, and the suite is run on it.
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
+import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from recorder import Recorder
+from engines import need_kubernetes, need_swarm
+from recorder import Recorder, make_job
 
 from pman.backends.base import Backend, BackendContext
 from pman.backends.host import HostBackend
 from pman.backends.stub import StubBackend
 from pman.config import Settings
 from pman.job.record import Job
+from pman.job.spec import JobSpec, spec_from_meta
 from pman.output import OutputFiles
+
+#: Image for container jobs; every engine of the tests has it.
+IMAGE = "local/busybox:1"
+
+#: User that containers run as where they may not be root.
+CONTAINER_UID = 1000
 
 
 class Kit:
@@ -26,6 +38,9 @@ class Kit:
         ok, fails, killed, prints, lasts: Commands that succeed; end with exit code 7; end by signal
             9; print "out" and "err" to their streams; last for a minute.
         refused: A command that `check` refuses.
+        killed_code: Exit code of a job that was ended by signal 9.
+        stdout, stderr: What is kept of `prints`.
+        deadline_s: How long anything may take.
     """
 
     ok = "true"
@@ -34,16 +49,28 @@ class Kit:
     prints = "{ echo out; echo err >&2; }"
     lasts = "sleep 60"
     refused = "x" * 200_000
+    killed_code: int | None = None
+    stdout, stderr = "out\n", "err\n"
+    deadline_s = 30.0
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.recorder = Recorder()
+        self.recorder = Recorder(self.deadline_s)
         self.output = OutputFiles(folder / "output", 1 << 20)
+        self.instance = f"contract-{uuid.uuid4().hex[:12]}"
         self._open: list[Backend] = []
 
     def build(self, context: BackendContext) -> Backend:
         """Make a backend object."""
         raise NotImplementedError
+
+    def settings(self) -> Settings:
+        """Return the settings of the daemon."""
+        return Settings(db_path=self.folder)
+
+    def meta(self) -> dict[str, Any]:
+        """Return what `meta` needs beside the command, for one job."""
+        return {}
 
     def counting(self, key: str) -> str:
         """Return a command that succeeds and leaves a trace of having been run."""
@@ -54,15 +81,23 @@ class Kit:
         raise NotImplementedError
 
     def leftovers(self) -> list[str]:
-        """Return what the backend still keeps of jobs, in words."""
+        """Return what the backend still keeps of jobs: their names, with what may follow."""
         raise NotImplementedError
+
+    def job(self, cmd: str) -> Job:
+        """Make a job that has just been accepted."""
+        return make_job(cmd, **self.meta())
+
+    def spec(self, cmd: str) -> JobSpec:
+        """Make what a client asks for."""
+        return spec_from_meta({"cmd": cmd, "auid": "", "jid": "", **self.meta()})
 
     def opened(self) -> Backend:
         """Return a backend object that has been started, as a new daemon has it."""
         backend = self.build(
             BackendContext(
-                settings=Settings(db_path=self.folder),
-                instance="contract",
+                settings=self.settings(),
+                instance=self.instance,
                 state_path=self.folder / "state",
                 output=self.output,
             )
@@ -72,7 +107,7 @@ class Kit:
         return backend
 
     def close(self) -> None:
-        """Close all backend objects."""
+        """Close all backend objects, and remove what the test has left on purpose."""
         for backend in self._open:
             backend.close()
 
@@ -87,8 +122,7 @@ class HostKit(Kit):
         return f"echo >> {shlex.quote(str(self.folder / key))}"
 
     def count(self, key: str, job: Job) -> int:
-        path = self.folder / key
-        return path.read_text().count("\n") if path.exists() else 0
+        return count_lines(self.folder / key)
 
     def leftovers(self) -> list[str]:
         logs = self.folder / "state" / "jobs"
@@ -120,4 +154,118 @@ class StubKit(Kit):
         return backend
 
 
-KITS: dict[str, Callable[[Path], Kit]] = {"host": HostKit, "stub": StubKit}
+class ContainerKit(Kit):
+    """A backend with a real engine; `share` is what jobs see as /share."""
+
+    fails = "sh -c 'exit 7'"
+    # A first process of a container takes no signal from itself.
+    killed = "sh -c 'sh -c \"kill -9 $$\"'"
+    prints = "sh -c 'echo out; echo err >&2'"
+    refused = "echo 'never ends"
+    killed_code = 137
+    deadline_s = 180.0
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.share = folder / "share"
+        self.share.mkdir()
+        self.share.chmod(0o777)  # jobs run as another user
+
+    def meta(self) -> dict[str, Any]:
+        return {
+            "jid": f"{self.instance}-{uuid.uuid4().hex[:8]}",
+            "cpu_limit": "100m",
+            "memory_limit": "64Mi",
+            "container": {
+                "target": {"image": IMAGE},
+                "manager": {"env": {"shareDir": str(self.share)}},
+            },
+        }
+
+    def counting(self, key: str) -> str:
+        return f"sh -c 'echo >> /share/{key}'"
+
+    def count(self, key: str, job: Job) -> int:
+        return count_lines(self.share / key)
+
+
+class SwarmKit(ContainerKit):
+    """The swarm backend on a real Docker Engine."""
+
+    def __init__(self, folder: Path) -> None:
+        need_swarm()
+        super().__init__(folder)
+
+    def build(self, context: BackendContext) -> Backend:
+        from pman.backends.swarm import SwarmBackend
+
+        return SwarmBackend(context)
+
+    def leftovers(self) -> list[str]:
+        ids = ask("docker", "service", "ls", "--quiet", *self._filter())
+        form = '{{index .Spec.Labels "pman.job"}}'
+        return sorted(ask("docker", "service", "inspect", "--format", form, *ids)) if ids else []
+
+    def close(self) -> None:
+        super().close()
+        ids = ask("docker", "service", "ls", "--quiet", *self._filter())
+        if ids:
+            ask("docker", "service", "rm", *ids)
+
+    def _filter(self) -> tuple[str, str]:
+        return "--filter", f"label=pman.instance={self.instance}"
+
+
+class OpenShiftKit(ContainerKit):
+    """The openshift backend on a real Kubernetes, which keeps both streams as one."""
+
+    stdout, stderr = "out\nerr\n", ""
+
+    def __init__(self, folder: Path) -> None:
+        need_kubernetes()
+        super().__init__(folder)
+
+    def build(self, context: BackendContext) -> Backend:
+        from pman.backends.openshift import OpenShiftBackend
+
+        return OpenShiftBackend(context)
+
+    def settings(self) -> Settings:
+        return Settings(
+            db_path=self.folder,
+            kubeconfig=Path(os.environ["KUBECONFIG"]),
+            project="myproject",
+            storage_type="hostPath",
+            store_base=str(self.share.parent),
+            job_uid=CONTAINER_UID,
+        )
+
+    def leftovers(self) -> list[str]:
+        form = 'jsonpath={range .items[*]}{.metadata.labels.pman\\.job}{"\\n"}{end}'
+        return sorted(ask("kubectl", "get", "jobs", *self._labels(), "-o", form))
+
+    def close(self) -> None:
+        super().close()
+        ask("kubectl", "delete", "jobs,pods,pvc", *self._labels(), "--wait=false")
+
+    def _labels(self) -> tuple[str, ...]:
+        return "-n", "myproject", "-l", f"pman.instance={self.instance}"
+
+
+def count_lines(path: Path) -> int:
+    """Return how many lines a file has; 0 when there is none."""
+    return path.read_text().count("\n") if path.exists() else 0
+
+
+def ask(*words: str) -> list[str]:
+    """Run a command and return the lines it prints."""
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.split()
+
+
+KITS: dict[str, Callable[[Path], Kit]] = {
+    "host": HostKit,
+    "openshift": OpenShiftKit,
+    "stub": StubKit,
+    "swarm": SwarmKit,
+}

@@ -6,23 +6,28 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from daemon_process import wait_until
 from kits import Kit
-from recorder import make_job
 
 from pman.errors import RequestError
 from pman.job.record import Job
-from pman.job.spec import spec_from_meta
 from pman.job.state import JobState
 
 
 def run(kit: Kit, *commands: str) -> list[Job]:
     """Submit commands to a fresh backend object, without waiting for their end."""
     backend = kit.opened()
-    jobs = [make_job(cmd) for cmd in commands]
+    jobs = [kit.job(cmd) for cmd in commands]
     kit.recorder.add(*jobs)
     for job in jobs:
         backend.submit(job)
     return jobs
+
+
+def one_of(kept: list[str]) -> list[str] | None:
+    """Return what is kept once it is of one job only; never less."""
+    assert kept
+    return kept if len(kept) == 1 else None
 
 
 def test_a_job_that_succeeds(kit: Kit) -> None:
@@ -45,19 +50,19 @@ def test_a_job_that_fails_tells_its_code(kit: Kit) -> None:
 def test_a_job_that_is_killed_tells_the_signal(kit: Kit) -> None:
     (job,) = run(kit, kit.killed)
     kit.recorder.wait(job)
-    assert (job.state, job.exit_code, job.signal) == (JobState.FAILED, None, 9)
+    assert (job.state, job.exit_code, job.signal) == (JobState.FAILED, kit.killed_code, 9)
 
 
 def test_streams_are_kept_apart(kit: Kit) -> None:
     (job,) = run(kit, kit.prints)
     kit.recorder.wait(job, JobState.COMPLETED)
-    assert kit.output.read_text(job.name, 0, "stdout") == "out\n"
-    assert kit.output.read_text(job.name, 0, "stderr") == "err\n"
+    assert kit.output.read_text(job.name, 0, "stdout") == kit.stdout
+    assert kit.output.read_text(job.name, 0, "stderr") == kit.stderr
 
 
 def test_many_jobs_at_once_run_once_each(kit: Kit) -> None:
     backend = kit.opened()
-    jobs = [make_job(kit.counting(f"key{n}")) for n in range(50)]
+    jobs = [kit.job(kit.counting(f"key{n}")) for n in range(50)]
     kit.recorder.add(*jobs)
     threads = [threading.Thread(target=backend.submit, args=(job,)) for job in jobs]
     for thread in threads:
@@ -71,7 +76,7 @@ def test_many_jobs_at_once_run_once_each(kit: Kit) -> None:
 
 def test_submitted_twice_runs_once(kit: Kit) -> None:
     backend = kit.opened()
-    job = make_job(kit.counting("key"))
+    job = kit.job(kit.counting("key"))
     kit.recorder.add(job)
     backend.submit(job)
     backend.submit(job)
@@ -83,7 +88,7 @@ def test_submitted_twice_runs_once(kit: Kit) -> None:
 
 def test_cancel_a_running_job(kit: Kit) -> None:
     backend = kit.opened()
-    job = make_job(kit.lasts)
+    job = kit.job(kit.lasts)
     kit.recorder.add(job)
     backend.submit(job)
     kit.recorder.wait(job, JobState.RUNNING)
@@ -99,14 +104,14 @@ def test_cancel_leaves_an_ended_job_as_it_is(kit: Kit) -> None:
     kit.recorder.wait(job)
     backend = kit.opened()
     backend.cancel(job, 0.0)
-    backend.submit(after := make_job(kit.ok))
+    backend.submit(after := kit.job(kit.ok))
     kit.recorder.add(after)
     assert job.state is JobState.FAILED
 
 
 def test_cancel_before_submit_starts_nothing(kit: Kit) -> None:
     backend = kit.opened()
-    job, other = make_job(kit.lasts), make_job(kit.ok)
+    job, other = kit.job(kit.lasts), kit.job(kit.ok)
     kit.recorder.add(job, other)
     backend.cancel(job, 0.0)
     kit.recorder.wait(job, JobState.CANCELED)
@@ -119,7 +124,7 @@ def test_cancel_before_submit_starts_nothing(kit: Kit) -> None:
 def test_cancel_while_it_is_submitted_ends_the_job(kit: Kit) -> None:
     """Whichever comes first, nothing goes on running; also while the backend is just opened."""
     backend = kit.opened()
-    jobs = [make_job(kit.lasts) for _ in range(20)]
+    jobs = [kit.job(kit.lasts) for _ in range(20)]
     kit.recorder.add(*jobs)
     with ThreadPoolExecutor(8) as pool:
         for job in jobs:
@@ -132,7 +137,7 @@ def test_cancel_while_it_is_submitted_ends_the_job(kit: Kit) -> None:
 
 def test_a_withdrawn_job_is_not_started_when_its_end_is_durable_already(kit: Kit) -> None:
     backend = kit.opened()
-    job, other = make_job(kit.counting("withdrawn")), make_job(kit.ok)
+    job, other = kit.job(kit.counting("withdrawn")), kit.job(kit.ok)
     kit.recorder.add(job, other)
     backend.cancel(job, 0.0)
     kit.recorder.wait(job, JobState.CANCELED)
@@ -146,11 +151,11 @@ def test_a_withdrawn_job_is_not_started_when_its_end_is_durable_already(kit: Kit
 def test_a_new_daemon_takes_over(kit: Kit) -> None:
     """Jobs that run, that ended meanwhile, that never arrived, and that nobody knows."""
     first = kit.opened()
-    failed, lasting = make_job(kit.fails), make_job(kit.lasts)
+    failed, lasting = kit.job(kit.fails), kit.job(kit.lasts)
     first.submit(lasting)
     first.submit(failed)
     first.close()  # nothing of these jobs was seen, as when a daemon is killed
-    fresh, unknown = make_job(kit.ok), make_job(kit.ok)
+    fresh, unknown = kit.job(kit.ok), kit.job(kit.ok)
     for job in (lasting, unknown):
         job.state = JobState.RUNNING
 
@@ -172,41 +177,40 @@ def test_a_new_daemon_takes_over(kit: Kit) -> None:
 
 def test_output_survives_a_new_daemon(kit: Kit) -> None:
     first = kit.opened()
-    job = make_job(kit.prints)
+    job = kit.job(kit.prints)
     first.submit(job)
     first.close()
     kit.recorder.add(job)
     second = kit.opened()
     second.reconcile([job])
     kit.recorder.wait(job, JobState.COMPLETED)
-    assert kit.output.read_text(job.name, 0, "stdout") == "out\n"
+    assert kit.output.read_text(job.name, 0, "stdout") == kit.stdout
 
 
 def test_settled_and_remove_leave_nothing(kit: Kit) -> None:
     backend = kit.opened()
-    settled, removed = make_job(kit.prints), make_job(kit.prints)
+    settled, removed = kit.job(kit.prints), kit.job(kit.prints)
     kit.recorder.add(settled, removed)
     for job in (settled, removed):
         backend.submit(job)
         kit.recorder.wait(job, JobState.COMPLETED)
     backend.settled(settled)
     backend.remove(removed)
-    last = make_job(kit.ok)  # what is said after them is done after them
+    last = kit.job(kit.ok)  # what is said after them is done after them
     kit.recorder.add(last)
     backend.submit(last)
     kit.recorder.wait(last)
-    kept = kit.leftovers()
-    assert len(kept) == 1
-    assert kept[0].startswith(last.name)
-    assert kit.output.read_text(settled.name, 0, "stdout") == "out\n"
+    (kept,) = wait_until(lambda: one_of(kit.leftovers()), "one job is left", kit.deadline_s)
+    assert kept.startswith(last.name)
+    assert kit.output.read_text(settled.name, 0, "stdout") == kit.stdout
     assert not kit.output.folder(removed.name).exists()
 
 
 def test_check_names_the_field(kit: Kit) -> None:
     backend = kit.opened()
-    backend.check(spec_from_meta({"cmd": kit.ok, "auid": "", "jid": ""}))
+    backend.check(kit.spec(kit.ok))
     with pytest.raises(RequestError) as caught:
-        backend.check(spec_from_meta({"cmd": kit.refused, "auid": "", "jid": ""}))
+        backend.check(kit.spec(kit.refused))
     assert caught.value.field == "cmd"
     assert caught.value.hint == 400
 
