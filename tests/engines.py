@@ -48,11 +48,16 @@ def _ask(*words: str) -> str:
 
 def need_swarm() -> None:
     """Skip the test where there is no swarm, with the reason."""
-    if swarm_problem():
-        pytest.skip(swarm_problem())
+    _skip_for(swarm_problem())
 
 
 def need_kubernetes() -> None:
     """Skip the test where there is no Kubernetes, with the reason."""
-    if kubernetes_problem():
-        pytest.skip(kubernetes_problem())
+    _skip_for(kubernetes_problem())
+
+
+def _skip_for(problem: str) -> None:
+    if problem and os.environ.get("PMAN_TEST_ENGINES") == "required":
+        pytest.fail(f"the engines are required, and there is {problem}")
+    if problem:
+        pytest.skip(problem)
