@@ -1,0 +1,287 @@
+"""`SwarmEngine`: the jobs' services on a Docker Swarm, as an `Engine`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pman.backends._engine.order import Order
+from pman.backends._engine.port import (
+    INSTANCE_LABEL,
+    JID_LABEL,
+    JOB_LABEL,
+    Changed,
+    Engine,
+    Phase,
+    Sink,
+    View,
+)
+from pman.backends._swarm import output
+from pman.backends._swarm.client import EngineClient, filters, url_path
+from pman.backends._swarm.events import Event, EventWatch
+from pman.backends._swarm.facts import Facts
+from pman.backends._swarm.inspection import Inspector
+from pman.backends._swarm.problems import Missing, Refused
+from pman.backends._swarm.spec import (
+    NAME_FIELD,
+    check_name,
+    check_resources,
+    gpu_kind,
+    service_name,
+    service_spec,
+)
+from pman.backends._swarm.stopping import stop_tasks
+from pman.backends._swarm.tasks import view_of
+from pman.config import Settings
+from pman.errors import JobConflict, shown
+
+#: Events after which a task's state changes within moments: the engine tells the swarm of them.
+_HOT_ACTIONS = frozenset({"start", "die", "oom", "create"})
+
+#: Names of services whose job is remembered, for events that carry no label.
+_MAX_NAMES = 10_000
+
+_TASK_ATTRIBUTE = "com.docker.swarm.task.id"
+_SERVICE_ATTRIBUTE = "com.docker.swarm.service.name"
+
+
+class SwarmEngine(Engine):
+    """A replicated service per job, with restart condition `none`.
+
+    Not a `replicated-job`: the tasks of those are never removed with their service.
+    """
+
+    noun = "service"
+
+    def __init__(self, settings: Settings, instance: str) -> None:
+        self._settings = settings
+        self._instance = instance
+        self._client = EngineClient()
+        self._facts = Facts()
+        self._inspector = Inspector(self._client, self._facts)
+        self._watch = EventWatch(self._client)
+        self._job_names: dict[str, str] = {}  # {name of the service: name of the job}
+
+    def connect(self) -> None:
+        """See `Engine`."""
+        info = self._client.connect()
+        self._inspector.node_id = info["Swarm"].get("NodeID", "")
+
+    def check(self, order: Order) -> None:
+        """See `Engine`."""
+        check_name(order)
+        if order.gpus or order.cpu_millis is not None or order.memory_bytes is not None:
+            check_resources(order, self._client.get("/nodes"))
+        occupant = self._occupant(service_name(order))
+        if occupant is not None and not self._is_replaceable(occupant, order):
+            raise self._conflict(occupant, order)
+
+    def create(self, order: Order, share_path: str | None) -> dict[str, Any]:
+        """See `Engine`."""
+        spec = service_spec(
+            order,
+            instance=self._instance,
+            share_path=share_path,
+            stop_grace_s=self._settings.kill_grace_s,
+            gpu_kind=gpu_kind(self._client.get("/nodes")) if order.gpus else "",
+        )
+        self._remember(spec["Name"], order.job_name)
+        headers = self._client.registry_headers(order.image)
+        while True:
+            try:
+                made = self._client.post("/services/create", spec, headers=headers)
+                return {"service": made["ID"], "name": spec["Name"]}
+            except Refused as exc:
+                if exc.status != 409:
+                    raise
+            occupant = self._occupant(spec["Name"])
+            if occupant is None:
+                continue  # gone in the meantime
+            if self._is_of(occupant, order):
+                return {"service": occupant["ID"], "name": spec["Name"]}
+            if not self._is_replaceable(occupant, order):
+                raise self._conflict(occupant, order)
+            self._client.delete(url_path("/services/{}", occupant["ID"]))
+
+    # --- looking ----------------------------------------------------------------------------
+
+    def look_all(self) -> dict[str, View]:
+        """See `Engine`."""
+        ours = filters(label=[f"{INSTANCE_LABEL}={self._instance}"])
+        # Tasks first: a service that is made in between has none yet, which says nothing wrong.
+        tasks_of: dict[str, list[Mapping[str, Any]]] = {}
+        for task in self._client.get("/tasks", ours) or []:
+            tasks_of.setdefault(task["ServiceID"], []).append(task)
+        services = self._client.get("/services", ours) or []
+        lost = self._inspector.lost_nodes(each for tasks in tasks_of.values() for each in tasks)
+        views = {}
+        for service in services:
+            view = self._view(service, tasks_of.get(service["ID"], []), lost)
+            self._remember(view.handle["name"], view.job_name)
+            if view.job_name:
+                views[view.job_name] = view
+        return views
+
+    def look(self, job_name: str, handle: dict[str, Any]) -> View | None:
+        """See `Engine`."""
+        service = self._service(job_name, handle)
+        if service is None:
+            return None
+        tasks = self._tasks(service["ID"])
+        return self._view(service, tasks, self._inspector.lost_nodes(tasks))
+
+    def _service(self, job_name: str, handle: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        service_id = handle.get("service")
+        if not service_id:  # it was asked for, and no answer came
+            wanted = filters(label=[f"{JOB_LABEL}={job_name}"])
+            return next(iter(self._client.get("/services", wanted) or []), None)
+        try:
+            found: Mapping[str, Any] = self._client.get(url_path("/services/{}", service_id))
+        except Missing:
+            return None
+        return found
+
+    def _tasks(self, service_id: str) -> list[Mapping[str, Any]]:
+        return self._client.get("/tasks", filters(service=[service_id])) or []
+
+    def _view(
+        self,
+        service: Mapping[str, Any],
+        tasks: Iterable[Mapping[str, Any]],
+        lost: Mapping[str, str],
+    ) -> View:
+        tasks = list(tasks)
+        self._inspector.inspect(tasks)
+        return view_of(service, tasks, self._facts.get, lost)
+
+    # --- watching ---------------------------------------------------------------------------
+
+    def watch(self, changed: Changed, stop: threading.Event) -> None:
+        """See `Engine`."""
+        self._watch.follow(
+            lambda event: self._take(event, changed), lambda: changed(None, False), stop
+        )
+
+    def interrupt(self) -> None:
+        """See `Engine`."""
+        self._watch.interrupt()
+
+    def _take(self, event: Event, changed: Changed) -> None:
+        """Say which job an event is about; note what only events tell."""
+        actor = event.get("Actor") or {}
+        attributes = actor.get("Attributes") or {}
+        action = event.get("Action", "")
+        if event.get("Type") == "node":
+            changed(None, False)
+            return
+        if event.get("Type") == "service":
+            name = attributes.get("name", "")
+            job_name = self._job_names.get(name)
+            if action == "remove":
+                self._job_names.pop(name, None)
+        else:
+            job_name = self._job_of_container(attributes)
+            self._note(event, action, attributes.get(_TASK_ATTRIBUTE, ""))
+        if job_name is not None:
+            changed(job_name, action in _HOT_ACTIONS)
+
+    def _job_of_container(self, attributes: Mapping[str, str]) -> str | None:
+        if attributes.get(INSTANCE_LABEL) == self._instance:
+            return attributes.get(JOB_LABEL)
+        return self._job_names.get(attributes.get(_SERVICE_ATTRIBUTE, ""))
+
+    def _note(self, event: Event, action: str, task_id: str) -> None:
+        if not task_id:
+            return
+        at = event.get("timeNano", 0) / 1e9 or None
+        if action == "start":
+            self._facts.note(task_id, started_at=at)
+        elif action == "die":
+            self._facts.note(task_id, ended_at=at)
+        elif action == "oom":
+            self._facts.note(task_id, is_oom=True)
+
+    def _remember(self, name: str, job_name: str) -> None:
+        self._job_names[name] = job_name
+        if len(self._job_names) > _MAX_NAMES:
+            self._job_names.pop(next(iter(self._job_names)), None)
+
+    # --- output and end ---------------------------------------------------------------------
+
+    def collect(self, view: View, sink: Sink) -> None:
+        """See `Engine`. Bytes that are not UTF-8 come as U+FFFD where the engine keeps JSON."""
+        output.collect(self._client, view, sink)
+
+    def peek(self, view: View, max_bytes: int) -> bytes:
+        """See `Engine`."""
+        return output.peek(self._client, view, max_bytes)
+
+    def stop(self, view: View, grace_s: float, sink: Sink) -> bool:
+        """See `Engine`. On other nodes the grace is that of the service: `--killGrace`."""
+        return stop_tasks(self._client, view, grace_s, sink, self._inspector.node_id)
+
+    def remove(self, job_name: str, handle: dict[str, Any]) -> None:
+        """See `Engine`."""
+        service_id = handle.get("service") or (self._service(job_name, handle) or {}).get("ID")
+        if service_id:
+            self._client.delete(url_path("/services/{}", service_id))
+
+    def retry(self, view: View) -> bool:
+        """See `Engine`. Only when no task is under way: an update would start it anew."""
+        if view.phase is not Phase.WAITING or view.reason != "image_pull_failed":
+            return False
+        service = self._service(view.job_name, view.handle)
+        if service is None:
+            return False
+        now = view_of(service, self._tasks(service["ID"]))
+        if not now.workers or any(each.state != "rejected" for each in now.workers):
+            return False
+        spec = service["Spec"]
+        spec["TaskTemplate"]["ForceUpdate"] = spec["TaskTemplate"].get("ForceUpdate", 0) + 1
+        spec["UpdateConfig"] = {"Parallelism": 0, "FailureAction": "continue"}  # all at once
+        path = url_path("/services/{}/update", service["ID"])
+        headers = self._client.registry_headers(spec["TaskTemplate"]["ContainerSpec"]["Image"])
+        self._client.post(path, spec, {"version": service["Version"]["Index"]}, headers)
+        return True
+
+    def close(self) -> None:
+        """See `Engine`."""
+        self._client.close()
+
+    # --- names that are taken ---------------------------------------------------------------
+
+    def _occupant(self, name: str) -> Mapping[str, Any] | None:
+        """Return the service that has a name; the engine also takes ids and their beginnings."""
+        try:
+            found: Mapping[str, Any] = self._client.get(url_path("/services/{}", name))
+        except Missing:
+            return None
+        return found if found["Spec"].get("Name") == name else None
+
+    def _is_of(self, occupant: Mapping[str, Any], order: Order) -> bool:
+        labels = occupant["Spec"].get("Labels") or {}
+        is_ours = labels.get(INSTANCE_LABEL) == self._instance
+        return is_ours and bool(order.job_name) and labels.get(JOB_LABEL) == order.job_name
+
+    def _is_replaceable(self, occupant: Mapping[str, Any], order: Order) -> bool:
+        labels = occupant["Spec"].get("Labels") or {}
+        is_ours = labels.get(INSTANCE_LABEL) == self._instance
+        is_same = is_ours and labels.get(JID_LABEL) == order.jid
+        return is_same and self.may_replace(labels.get(JOB_LABEL, ""))
+
+    def _conflict(self, occupant: Mapping[str, Any], order: Order) -> JobConflict:
+        labels = occupant["Spec"].get("Labels") or {}
+        name, instance = occupant["Spec"]["Name"], labels.get(INSTANCE_LABEL)
+        if instance is None:
+            owner = "a service that pman did not make"
+        elif instance != self._instance:
+            owner = f"a service of another pman, {shown(instance)}"
+        else:
+            owner = f"the service of job {shown(labels.get(JID_LABEL, ''))} of this pman"
+        field = NAME_FIELD if order.service_name is not None else "jid"
+        return JobConflict(
+            f"{field} leads to the name {shown(name)}, which {owner} has; expected a free name, or"
+            " that service to be removed first",
+            field=field,
+        )

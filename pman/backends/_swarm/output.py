@@ -1,0 +1,119 @@
+"""Copies what containers have printed from the engine, whole or the end of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pman.backends._engine.port import Sink, View
+from pman.backends._swarm.client import READ_TIMEOUT_S, EngineClient, url_path
+from pman.backends._swarm.logs import Demultiplexer, Pieces
+from pman.backends._swarm.problems import Missing, plain
+from pman.backends._swarm.tasks import STAGES, Stage
+from pman.errors import BackendUnavailable
+from pman.job.record import Worker
+
+#: Lines per container that a look at running ones asks for, and most containers it asks.
+PEEK_LINES = 500
+PEEK_WORKERS = 20
+
+#: What the engine says of a container that has gone, or keeps no output: there is none to wait for.
+_NOTHING_THERE = ("no such container", "does not support reading", "has not been scheduled")
+
+
+def collect(client: EngineClient, view: View, sink: Sink) -> None:
+    """Copy the whole output of all containers of a job.
+
+    When a task has ended, the engine has all of its output: it waits for the container's streams
+    and closes their log before it tells how the container ended.
+    Source: moby, daemon/monitor.go, handleContainerExit (`StreamConfig.Wait`, `Reset`).
+
+    Raises:
+        BackendUnavailable: Not all of it could be read.
+        OSError: The sink could not keep it.
+    """
+    for index, worker in enumerate(view.workers):
+        if has_output(worker):
+            read_task(client, worker.name, is_plain(view), _into(sink, index))
+
+
+def _into(sink: Sink, index: int) -> Callable[[Pieces], None]:
+    def write(pieces: Pieces) -> None:
+        for stream, raw in pieces:
+            sink.write(index, stream, raw)
+
+    return write
+
+
+def peek(client: EngineClient, view: View, max_bytes: int) -> bytes:
+    """Return about the last `max_bytes` of what the containers have printed so far.
+
+    Raises:
+        BackendUnavailable: It can't be read now.
+    """
+    ends = []
+    for worker in view.workers[:PEEK_WORKERS]:
+        if has_output(worker):
+            end = bytearray()
+
+            def keep(pieces: Pieces, end: bytearray = end) -> None:
+                for _, raw in pieces:
+                    end.extend(raw)
+                del end[:-max_bytes]
+
+            read_task(client, worker.name, is_plain(view), keep, tail=PEEK_LINES)
+            ends.append(bytes(end))
+    return b"".join(ends)[-max_bytes:]
+
+
+def is_plain(view: View) -> bool:
+    """Return whether the output comes without frames: as from a terminal."""
+    return bool(view.handle.get("tty"))
+
+
+def has_output(worker: Worker) -> bool:
+    """Return whether a container may have printed something that can still be had."""
+    if worker.state in ("rejected", "orphaned"):
+        return False  # never started; on a node that is gone for good
+    return STAGES.get(worker.state, Stage.WAITING) is not Stage.WAITING
+
+
+def read_task(
+    client: EngineClient,
+    task_id: str,
+    is_plain: bool,
+    take: Callable[[Pieces], None],
+    *,
+    tail: int | None = None,
+    opened: Callable[[], None] | None = None,
+    timeout_s: float = READ_TIMEOUT_S,
+) -> None:
+    """Copy the output of one task, from whichever node it ran on, in constant memory.
+
+    Args:
+        is_plain: Whether it comes without frames.
+        tail: Only so many lines at the end; None for all.
+        opened: If given, output is followed until the container ends, and this is called as soon
+            as it is.
+        timeout_s: Longest silence.
+    Raises:
+        BackendUnavailable: Not all of it could be read.
+    """
+    params: dict[str, str | int] = {"stdout": 1, "stderr": 1, "follow": int(opened is not None)}
+    if tail is not None:
+        params["tail"] = tail
+    demultiplexer = Demultiplexer(is_plain=is_plain)
+    path = url_path("/tasks/{}/logs", task_id)
+    try:
+        with client.stream("GET", path, params, timeout_s=timeout_s) as stream:
+            if opened is not None:
+                opened()
+            for chunk in stream.chunks():
+                pieces = demultiplexer.feed(chunk)
+                if pieces:
+                    take(pieces)
+    except Missing:
+        return
+    demultiplexer.finish()
+    words = plain(demultiplexer.errors.decode("utf-8", "replace"))
+    if words and not any(part in words.lower() for part in _NOTHING_THERE):
+        raise BackendUnavailable(f"the output of task {task_id} can't be read: {words}")

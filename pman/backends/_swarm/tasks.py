@@ -1,0 +1,231 @@
+"""From a service and its tasks, as the engine lists them, to a `View`. Pure."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from pman.backends._engine.port import JOB_LABEL, Phase, View
+from pman.backends._swarm.facts import Fact, epoch_s
+from pman.job.record import Worker
+from pman.job.state import JobState
+
+#: Exit codes above this are 128 and a signal's number, as a shell spells them.
+_SIGNAL_BASE, _MAX_SIGNAL = 128, 64
+
+
+class Stage(enum.Enum):
+    """How far one task is."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+#: Source: moby/swarmkit, api/types.proto, TaskState; docs.docker.com, "Swarm task states".
+STAGES: dict[str, Stage] = {
+    "new": Stage.WAITING,
+    "pending": Stage.WAITING,
+    "assigned": Stage.WAITING,
+    "accepted": Stage.WAITING,
+    "preparing": Stage.WAITING,
+    "ready": Stage.WAITING,
+    "starting": Stage.WAITING,
+    "running": Stage.RUNNING,
+    "complete": Stage.ENDED,
+    "failed": Stage.ENDED,
+    "rejected": Stage.ENDED,
+    "shutdown": Stage.ENDED,  # the engine ended it: its node was drained, or it was scaled away
+    "remove": Stage.ENDED,
+    "orphaned": Stage.ENDED,  # its node has been away for a day
+}
+
+#: How a task that ended tells so: (outcome, reason). A failed one is looked at more closely.
+OUTCOMES: dict[str, tuple[JobState, str]] = {
+    "complete": (JobState.COMPLETED, "ok"),
+    "failed": (JobState.FAILED, "error"),
+    "rejected": (JobState.FAILED, "rejected"),
+    "shutdown": (JobState.FAILED, "evicted"),
+    "remove": (JobState.FAILED, "evicted"),
+    "orphaned": (JobState.LOST, "lost"),
+}
+
+#: An image that could not be had, in the words of engines and registries.
+_IMAGE_TROUBLE = re.compile(
+    r"no such image|pull access denied|manifest (?:unknown|for \S+ not found)|not found: manifest"
+    r"|repository does not exist|no matching manifest|failed to resolve reference"
+    r"|error pulling image|toomanyrequests|no basic auth credentials|unauthorized: "
+    r"|/v2/.*(?:dial tcp|x509|timeout|no such host|refused)",
+    re.IGNORECASE,
+)
+
+
+class TaskView(msgspec.Struct, frozen=True):
+    """One task, judged. Attributes as of `View`; `can_start_yet`: it ended, and may be retried."""
+
+    task: Mapping[str, Any]
+    stage: Stage
+    worker: Worker
+    outcome: JobState | None = None
+    has_started: bool = False
+    can_start_yet: bool = False
+    started_at: float | None = None
+    ended_at: float | None = None
+
+
+def newest(tasks: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the newest task of each slot, by slot; a task that is tried again has several."""
+    found: dict[int, Mapping[str, Any]] = {}
+    for task in sorted(tasks, key=_age):
+        found[task.get("Slot", 0)] = task
+    return [found[slot] for slot in sorted(found)]
+
+
+def _age(task: Mapping[str, Any]) -> tuple[float, int]:
+    created = epoch_s(task.get("CreatedAt")) or 0.0
+    return created, (task.get("Version") or {}).get("Index", 0)
+
+
+def container_id(task: Mapping[str, Any]) -> str:
+    """Return the id of a task's container, "" when there is none (yet)."""
+    status = (task.get("Status") or {}).get("ContainerStatus") or {}
+    return status.get("ContainerID") or ""
+
+
+def has_tty(task: Mapping[str, Any]) -> bool:
+    """Return whether a task's output comes without frames."""
+    return bool(((task.get("Spec") or {}).get("ContainerSpec") or {}).get("TTY"))
+
+
+def view_of(
+    service: Mapping[str, Any],
+    tasks: Iterable[Mapping[str, Any]],
+    fact_of: Callable[[str], Fact] = lambda _task_id: Fact(),
+    lost_nodes: Mapping[str, str] | None = None,
+) -> View:
+    """Say what a service and its tasks mean for the job.
+
+    Args:
+        service: As the engine lists it.
+        tasks: All tasks of it that there are.
+        fact_of: What is known of a task besides.
+        lost_nodes: {id: name} of the nodes that are down.
+    """
+    judged = [_judge(task, fact_of(task["ID"]), lost_nodes or {}) for task in newest(tasks)]
+    spec = service.get("Spec") or {}
+    replicas = (((spec.get("Mode") or {}).get("Replicated")) or {}).get("Replicas", 1)
+    handle = {"service": service["ID"], "name": spec.get("Name", "")}
+    if any(has_tty(each.task) for each in judged):
+        handle["tty"] = True
+    view = View(
+        job_name=(spec.get("Labels") or {}).get(JOB_LABEL, ""),
+        handle=handle,
+        phase=_phase(judged, replicas),
+        workers=[each.worker for each in judged],
+        started_at=min(
+            (at for each in judged if (at := each.started_at) is not None), default=None
+        ),
+    )
+    if view.phase is Phase.ENDED:
+        _add_end(view, judged)
+    else:
+        troubled = next((each.worker for each in judged if each.worker.reason), None)
+        if troubled is not None:
+            view.reason, view.message = troubled.reason, troubled.message
+    return view
+
+
+def _phase(judged: Sequence[TaskView], replicas: int) -> Phase:
+    """A worker without its image counts as waiting while none of the others has got further."""
+    ended = [each for each in judged if each.stage is Stage.ENDED]
+    if all(each.can_start_yet for each in ended) and not any(each.has_started for each in judged):
+        return Phase.WAITING if judged or replicas else Phase.ENDED
+    if len(ended) == len(judged) >= replicas:
+        return Phase.ENDED
+    return Phase.RUNNING if any(each.has_started for each in judged) else Phase.WAITING
+
+
+def _add_end(view: View, judged: Sequence[TaskView]) -> None:
+    """Fill in how the job ended: as the first worker that did not end well."""
+    if not judged:
+        view.outcome, view.reason = JobState.LOST, "lost"
+        view.message = "the service was scaled to 0 by somebody"
+        return
+    by_outcome = {each.outcome: each for each in reversed(judged)}
+    outcome = next(
+        state
+        for state in (JobState.FAILED, JobState.LOST, JobState.COMPLETED)
+        if state in by_outcome
+    )
+    worker = by_outcome[outcome].worker
+    view.outcome = outcome
+    view.exit_code = worker.returncode
+    view.signal = _signal(worker.returncode)
+    view.reason = worker.reason or "ok"
+    view.message = worker.message
+    view.ended_at = max((at for each in judged if (at := each.ended_at) is not None), default=None)
+    view.extra = {"state": judged[0].task}
+
+
+def _signal(code: int | None) -> int | None:
+    """Return the signal that an exit code tells of; the code itself stays as it is."""
+    if code is None or not _SIGNAL_BASE < code <= _SIGNAL_BASE + _MAX_SIGNAL:
+        return None
+    return code - _SIGNAL_BASE
+
+
+def _judge(task: Mapping[str, Any], fact: Fact, lost_nodes: Mapping[str, str]) -> TaskView:
+    status = task.get("Status") or {}
+    state = status.get("State", "new")
+    stage = STAGES.get(state, Stage.WAITING)
+    at = epoch_s(status.get("Timestamp"))
+    words = status.get("Err") or ""
+    worker = Worker(task["ID"], state, message=words)
+    if stage is Stage.WAITING:
+        if words and state == "pending":
+            worker.reason = "no_node"
+        return TaskView(task, stage, worker)
+    if stage is Stage.RUNNING:
+        node = task.get("NodeID", "")
+        if node in lost_nodes:
+            worker.reason = "node_lost"
+            worker.message = f"node {lost_nodes[node]} is down"
+        return TaskView(task, stage, worker, has_started=True, started_at=fact.started_at or at)
+    return _judge_ended(task, worker, fact, at)
+
+
+def _judge_ended(task: Mapping[str, Any], worker: Worker, fact: Fact, at: float | None) -> TaskView:
+    outcome, reason = OUTCOMES[worker.state]
+    worker.returncode = _returncode(task, worker.state)
+    if worker.state == "rejected" and _IMAGE_TROUBLE.search(worker.message):
+        reason = "image_pull_failed"
+    elif worker.state == "failed" and (fact.is_oom or "oom" in worker.message.lower().split()):
+        reason = "oom_killed"
+    elif not worker.message and outcome is not JobState.COMPLETED:
+        worker.message = (task.get("Status") or {}).get("Message") or worker.state
+    worker.reason = "" if outcome is JobState.COMPLETED else reason
+    return TaskView(
+        task,
+        Stage.ENDED,
+        worker,
+        outcome,
+        has_started=worker.state != "rejected" and bool(container_id(task)),
+        can_start_yet=reason == "image_pull_failed",
+        started_at=fact.started_at,
+        ended_at=fact.ended_at or at,
+    )
+
+
+def _returncode(task: Mapping[str, Any], state: str) -> int | None:
+    """Return the exit code; only a task that ended by itself has one."""
+    if state == "complete":
+        return 0
+    if state != "failed":
+        return None
+    status = (task.get("Status") or {}).get("ContainerStatus") or {}
+    code: int | None = status.get("ExitCode")
+    return code if code and code > 0 else None
