@@ -6,6 +6,7 @@ Knows nothing of backends and of the job DB; both use it.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 from io import BufferedReader
 from pathlib import Path
@@ -23,6 +24,10 @@ GAP_SUFFIX = b".gap"
 GAP_TRIES = 5
 
 Gap = tuple[int, int]
+
+#: fallocate(2): FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE.
+_PUNCH = 0x02 | 0x01
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class OutputFiles:
@@ -117,6 +122,17 @@ def write_gap(path: bytes, gap: Gap | None) -> None:
     with open(unfinished, "wb") as file:
         file.write(b"%d %d\n" % gap)
     os.replace(unfinished, target)  # noqa: PTH105, bytes
+
+
+def punch_hole(fd: int, start: int, length: int) -> None:
+    """Give the space of a range back; it reads as zeros then.
+
+    Raises:
+        OSError: Not done; EOPNOTSUPP where the file system has no holes.
+    """
+    if _libc.fallocate(fd, _PUNCH, ctypes.c_int64(start), ctypes.c_int64(length)) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def _read_end(file: BufferedReader, path: bytes, max_bytes: int) -> tuple[int, bytes]:

@@ -6,13 +6,12 @@ What was dropped is noted beside the file; see `pman.output`.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import time
 from collections.abc import Iterable
 
-from pman.output import STREAMS, read_gap, write_gap
+from pman.output import STREAMS, punch_hole, read_gap, write_gap
 from pman.shepherd.note import note
 from pman.shepherd.process import output_path
 
@@ -25,10 +24,6 @@ SHARE = 0.02
 BLOCK_BYTES = 512
 #: More than the cap by so much before anything is dropped: what blocks at both ends round up to.
 SLACK_BYTES = 64 * 1024
-
-#: fallocate(2): FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE.
-_PUNCH = 0x02 | 0x01
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Trimmer:
@@ -79,7 +74,7 @@ class Trimmer:
         write_gap(path, (start, end))
         fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            _punch_hole(fd, start, end - start)
+            punch_hole(fd, start, end - start)
         except OSError:
             write_gap(path, before)
             raise
@@ -92,14 +87,3 @@ class Trimmer:
             self._is_told = True
             why = "this file system can't" if exc.errno == errno.EOPNOTSUPP else str(exc)
             note(f"output past --maxOutput is not dropped: {os.fsdecode(path)}: {why}")
-
-
-def _punch_hole(fd: int, start: int, length: int) -> None:
-    """Give the space of a range back; it reads as zeros then.
-
-    Raises:
-        OSError: Not done; EOPNOTSUPP where the file system has no holes.
-    """
-    if _libc.fallocate(fd, _PUNCH, ctypes.c_int64(start), ctypes.c_int64(length)) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))

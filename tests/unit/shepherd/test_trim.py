@@ -71,7 +71,7 @@ def test_no_holes_here(
     def refuse(fd: int, start: int, length: int) -> None:
         raise OSError(95, "not supported")
 
-    monkeypatch.setattr(trim, "_punch_hole", refuse)
+    monkeypatch.setattr(trim, "punch_hole", refuse)
     path = grown(tmp_path, 5 * CAP)
     for _ in range(3):
         trimmer.trim(os.fsencode(tmp_path), 0)

@@ -1,0 +1,205 @@
+"""`EngineBackend`: jobs in containers of any `Engine`.
+
+Threads: the mover, which alone knows the jobs (`Jobs`) and reports; the watcher, which keeps the
+connection; threads for calls that block; the caller's, in `submit` and `remove`. The mover never
+waits for an engine, and nobody else changes an entry.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pman.backends._engine.entries import Entry
+from pman.backends._engine.jobs import Jobs, Parts, engine_path
+from pman.backends._engine.looks import SOURCE
+from pman.backends._engine.mover import Mover
+from pman.backends._engine.order import Order, order_from_meta
+from pman.backends._engine.outage import Outage
+from pman.backends._engine.peeks import Peeks
+from pman.backends._engine.port import Engine, Unanswered
+from pman.backends._engine.shares import is_there
+from pman.backends._engine.timing import Timing
+from pman.backends._engine.watcher import Watcher
+from pman.backends.base import Backend, BackendContext, Observer
+from pman.errors import BackendUnavailable
+from pman.job.record import Job
+from pman.job.spec import JobSpec
+from pman.output import STREAMS
+
+
+class EngineBackend(Backend):
+    """Runs jobs as objects of an engine; a subclass names itself and makes the engine.
+
+    A cancel is not kept: should the daemon die between the end of the containers and its report,
+    the next one reports what the engine shows, an end by a signal.
+    """
+
+    #: Whether a job waits until its `shareDir` is there, in pman's own file system.
+    waits_for_share: ClassVar[bool] = True
+
+    def __init__(
+        self, context: BackendContext, engine: Engine, timing: Timing | None = None
+    ) -> None:
+        super().__init__(context)
+        self._engine = engine
+        self._timing = timing or Timing()
+        self._mover = Mover(f"{self.name}-mover")
+        self._outage = Outage(self.name, on_up=lambda: self._mover.post(self._jobs.kick))
+        self._peeks = Peeks(self._timing.peek_s)
+        self._jobs = Jobs(
+            Parts(
+                context=context,
+                name=self.name,
+                engine=engine,
+                mover=self._mover,
+                outage=self._outage,
+                timing=self._timing,
+                peeks=self._peeks,
+                order_of=self.order_of,
+                waits_for_share=self.waits_for_share,
+            )
+        )
+        self._watcher = Watcher(self.name, engine, self._outage, self._changed, self._timing)
+        engine.may_replace = self._jobs.may_replace
+
+    # --- the contract -----------------------------------------------------------------------
+
+    def start(self, observe: Observer) -> None:
+        """Begin to watch; the engine is reached in the background."""
+        self._jobs.start(observe)
+        self._mover.start()
+        self._watcher.start()
+
+    def check(self, spec: JobSpec) -> None:
+        """Refuse what the engine can't honour, and all while it is away."""
+        order = self.order_of(spec.meta, "")
+        self._need_engine()
+        self._engine.check(order)
+
+    def submit(self, job: Job) -> None:
+        """Have the engine create a job's object, unless it has to wait for its folder.
+
+        Raises:
+            RequestError: The engine refuses it; 409 for a name that is taken.
+            BackendError: As for `Backend.submit`.
+        """
+        if job.state.is_final:
+            return
+        order = self.order_of(json.loads(job.meta), job.name)
+        is_share_there = (
+            not self.waits_for_share or order.share_dir is None or is_there(Path(order.share_dir))
+        )
+        entry = self._mover.ask(lambda: self._jobs.begin(job, order, is_share_there), closed=None)
+        if entry is not None:
+            self._create(entry, order)
+
+    def reconcile(self, jobs: Sequence[Job]) -> None:
+        """Take over the jobs of a former daemon, as soon as the engine is there."""
+        self._mover.post(lambda: self._jobs.reconcile(jobs))
+
+    def cancel(self, job: Job, grace_s: float) -> None:
+        """Have the job's containers ended."""
+        if job.state.is_final:
+            return
+        if self._mover.ask(lambda: self._jobs.needs_engine(job), closed=False):
+            self._need_engine()
+        self._mover.post(lambda: self._jobs.cancel(job, grace_s))
+
+    def settled(self, job: Job) -> None:
+        """Have the job's object removed, `keep_finished_s` later."""
+        self._mover.post(lambda: self._jobs.settled(job.name))
+
+    def remove(self, job: Job) -> None:
+        """Remove the job's object, if there may be one, and its output.
+
+        Raises:
+            BackendUnavailable: There may be an object, and the engine can't be told.
+            OSError: A file can't be removed.
+        """
+        handle = self._mover.ask(lambda: self._jobs.held(job.name), closed=None)
+        if handle is not None:
+            self._need_engine()
+            self._engine.remove(job.name, handle)
+        self._mover.post(lambda: self._jobs.forget(job.name))
+        self.context.output.remove(job.name)
+
+    def close(self) -> None:
+        """Stop watching; jobs run on."""
+        deadline = time.monotonic() + self._timing.close_s
+        self._jobs.request_stop()
+        self._watcher.request_stop()
+        self._mover.close(self._timing.close_s)
+        self._watcher.join(max(0.0, deadline - time.monotonic()))
+        self._engine.close()
+
+    def logs(self, job: Job) -> list[str]:
+        """Return the text of all containers: from files, or what was last seen of a running job."""
+        if job.state.is_final:
+            return [self.log_text(job)]
+        text, is_due = self._peeks.text(job.name)
+        if is_due:
+            self._mover.post(lambda: self._jobs.peek(job.name))
+        return [text]
+
+    # --- for subclasses and others ----------------------------------------------------------
+
+    def order_of(self, meta: Mapping[str, Any], job_name: str) -> Order:
+        """Read the order out of a request.
+
+        Raises:
+            RequestError: It can't be read; names the field and the value.
+        """
+        return order_from_meta(meta, job_name=job_name)
+
+    def log_text(self, job: Job) -> str:
+        """Return the whole output of a final job: its workers in order, stdout before stderr."""
+        output = self.context.output
+        return "".join(
+            output.read_text(job.name, worker, stream)
+            for worker in range(max(1, len(job.workers)))
+            for stream in STREAMS
+        )
+
+    def state(self) -> str:
+        """Return "ok", or what keeps the engine from being used."""
+        return self._outage.problem or "ok"
+
+    # --- parts ------------------------------------------------------------------------------
+
+    def _changed(self, name: str | None, is_hot: bool) -> None:
+        self._mover.post(lambda: self._jobs.changed(name, is_hot))
+
+    def _need_engine(self) -> None:
+        """Raise unless the engine can be used; asks it only if nothing is known of late.
+
+        Raises:
+            BackendUnavailable: It can't; says what to do.
+        """
+        problem = self._outage.problem
+        if problem is None:
+            return
+        if self._outage.age_s() < self._timing.fresh_s:
+            raise BackendUnavailable(problem)
+        try:
+            self._engine.connect()
+        except BackendUnavailable as exc:
+            self._outage.down(SOURCE, exc)
+            raise
+        self._outage.up(SOURCE)
+        self._watcher.nudge()
+
+    def _create(self, entry: Entry, order: Order) -> None:
+        share_path = engine_path(order, self.context.settings.store_base)
+        try:
+            handle = self._engine.create(order, share_path)
+        except Unanswered:
+            self._mover.post(lambda: self._jobs.unanswered(entry))
+        except Exception:
+            if self._mover.ask(lambda: self._jobs.refused(entry), closed=True):
+                raise
+        else:
+            self._mover.post(lambda: self._jobs.created(entry, handle))

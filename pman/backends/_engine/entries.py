@@ -1,0 +1,106 @@
+"""`Entry`: what `EngineBackend` keeps of one job while it has to do with it. The mover's alone."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from typing import Any
+
+from pman.backends._engine.mover import Timer
+from pman.backends._engine.order import Order
+from pman.backends._engine.port import View
+from pman.job.observation import Observation
+
+
+class Stage(enum.Enum):
+    """Where a job is on its way through the engine."""
+
+    ADOPTED = "adopted"  #: of a former daemon; the engine has not been asked yet
+    SHARE = "share"  #: waits for its folder
+    CREATING = "creating"  #: `Engine.create` is under way
+    UNSURE = "unsure"  #: it is to be created; perhaps it has been
+    LIVE = "live"  #: the engine has it
+    ENDING = "ending"  #: is being stopped, or its output collected
+    DONE = "done"  #: its end has been reported
+
+
+class Entry:
+    """One job.
+
+    Attributes:
+        name: Of the job.
+        accepted_at: UTC epoch seconds.
+        stage: See `Stage`.
+        meta: The request as JSON text, until it is created.
+        order: Read from `meta`, until it is created.
+        handle: The engine's; None: nothing of it can be there.
+        view: What was seen last.
+        told: What was reported last.
+        has_started: Whether RUNNING was reported, by this daemon or a former one.
+        may_be_new: Whether the engine need not know it: if it doesn't, it is created.
+        known_at: Number of the last look that had begun when the engine was known to have it.
+        cancel_s: Grace, seconds, once it is to be canceled.
+        tries: Calls in a row that failed.
+        start_tries: How often it was tried again to have it started.
+        hot_s: How long until the next look at it; it is about to change.
+        is_doubted: Whether it is being asked whether it is gone.
+        end: Set once its end is durable, or can't become so here any more.
+        timers: By what for.
+    """
+
+    __slots__ = (
+        "accepted_at",
+        "cancel_s",
+        "end",
+        "handle",
+        "has_started",
+        "hot_s",
+        "is_doubted",
+        "known_at",
+        "may_be_new",
+        "meta",
+        "name",
+        "order",
+        "stage",
+        "start_tries",
+        "timers",
+        "told",
+        "tries",
+        "view",
+    )
+
+    def __init__(self, name: str, accepted_at: float, stage: Stage) -> None:
+        self.name = name
+        self.accepted_at = accepted_at
+        self.stage = stage
+        self.meta = ""
+        self.order: Order | None = None
+        self.handle: dict[str, Any] | None = None
+        self.view: View | None = None
+        self.told: Observation | None = None
+        self.has_started = False
+        self.may_be_new = False
+        self.known_at = 0
+        self.cancel_s: float | None = None
+        self.tries = 0
+        self.start_tries = 0
+        self.hot_s = 0.0
+        self.is_doubted = False
+        self.end = threading.Event()
+        self.timers: dict[str, Timer] = {}
+
+    def set_timer(self, what: str, timer: Timer) -> None:
+        """Keep a timer in the place of the former one."""
+        self.stop_timer(what)
+        self.timers[what] = timer
+
+    def stop_timer(self, what: str) -> None:
+        """Have it not run."""
+        timer = self.timers.pop(what, None)
+        if timer is not None:
+            timer.cancel()
+
+    def stop_timers(self) -> None:
+        """Have none of them run."""
+        for what in list(self.timers):
+            self.stop_timer(what)

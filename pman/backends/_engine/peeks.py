@@ -1,0 +1,56 @@
+"""`Peeks`: what running jobs have printed last, for `status`. Thread-safe, memory only."""
+
+from __future__ import annotations
+
+import collections
+import threading
+import time
+from collections.abc import Callable
+
+#: Kept of one job, bytes.
+MAX_BYTES = 64 * 1024
+#: Jobs of which something is kept; the one that was not asked for longest goes.
+MAX_JOBS = 256
+
+
+class _Peek:
+    __slots__ = ("asked_at", "text")
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.asked_at = float("-inf")
+
+
+class Peeks:
+    """Texts by job name, and when each is to be looked at again."""
+
+    def __init__(self, period_s: float, now: Callable[[], float] = time.monotonic) -> None:
+        self._period_s = period_s
+        self._now = now
+        self._lock = threading.Lock()
+        self._peeks: collections.OrderedDict[str, _Peek] = collections.OrderedDict()
+
+    def text(self, name: str) -> tuple[str, bool]:
+        """Return what is known, and whether it is time to look again; that counts as asked."""
+        with self._lock:
+            peek = self._peeks.setdefault(name, _Peek())
+            self._peeks.move_to_end(name)
+            if len(self._peeks) > MAX_JOBS:
+                self._peeks.popitem(last=False)
+            now = self._now()
+            is_due = now - peek.asked_at >= self._period_s
+            if is_due:
+                peek.asked_at = now
+            return peek.text, is_due
+
+    def put(self, name: str, raw: bytes) -> None:
+        """Keep what a job has printed, if anybody still asks for it."""
+        with self._lock:
+            peek = self._peeks.get(name)
+            if peek is not None:
+                peek.text = raw[-MAX_BYTES:].decode("utf-8", "replace")
+
+    def drop(self, name: str) -> None:
+        """Forget a job."""
+        with self._lock:
+            self._peeks.pop(name, None)

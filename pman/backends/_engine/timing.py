@@ -1,0 +1,45 @@
+"""How long `EngineBackend` waits between its tries; all in one place, so that tests need not."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """Periods and limits, seconds; the tries of the same thing come ever more seldom.
+
+    Attributes:
+        hot_s, hot_max_s: Between looks at a job that is about to change: the first, the last.
+        slow_s: Between looks at all jobs, should an event be missed.
+        idle_s: The same while no job is open.
+        share_s: Between looks for folders that jobs wait for.
+        connect_s, connect_max_s: Between tries to connect.
+        again_s, again_max_s: Between tries of what an engine could not do for one job.
+        start_s, start_max_s: Between tries to have a job started that can't be.
+        peek_s: Between looks at the output of one running job.
+        fresh_s: A failure that is younger is believed without asking again.
+        settle_s: How long a job that has ended may take to become durable, for one that waits to
+            take its name.
+        close_s: For the threads to end.
+    """
+
+    hot_s: float = 0.01
+    hot_max_s: float = 5.0
+    slow_s: float = 10.0
+    idle_s: float = 60.0
+    share_s: float = 1.0
+    connect_s: float = 0.2
+    connect_max_s: float = 5.0
+    again_s: float = 0.5
+    again_max_s: float = 60.0
+    start_s: float = 5.0
+    start_max_s: float = 60.0
+    peek_s: float = 2.0
+    fresh_s: float = 1.0
+    settle_s: float = 2.0
+    close_s: float = 2.0
+
+
+def backoff(first_s: float, most_s: float, tries: int) -> float:
+    """Return how long to wait after the n-th try, counted from 0."""
+    return min(first_s * 2.0 ** min(tries, 30), most_s)
