@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import socket
 import subprocess
 import uuid
 from pathlib import Path
@@ -41,6 +42,13 @@ def docker(*words: str, timeout_s: float = ENGINE_TIMEOUT_S, check: bool = True)
 def engine_socket() -> str:
     """Return the path of the engine's socket file on this machine."""
     return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody uses at the moment."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
 
 
 def image_tag() -> str:
