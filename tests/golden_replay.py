@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -31,6 +34,59 @@ VOLATILE = frozenset(
         "cpucount",
     ]
 )
+
+
+class Overrule(msgspec.Struct):
+    """One difference from a recording.
+
+    Attributes:
+        line: Line of the design that overrules the recording.
+        status: HTTP status code.
+        values: Path -> value that is there instead, or a function that looks at it.
+        ignore: Further paths that are not compared.
+        body: False when the reply has no body.
+    """
+
+    line: str
+    status: int = 200
+    values: dict[str, Any] = {}
+    ignore: tuple[str, ...] = ()
+    body: bool = True
+
+    def check_values(self, ours: Any) -> None:
+        """Raise `Difference` unless each value is what it is to be."""
+        for path, expected in self.values.items():
+            value = value_at(ours, path)
+            if not (expected(value) if callable(expected) else value == expected):
+                raise Difference(f"{path}: {value!r}")
+
+
+def error_like(**expected: str) -> Callable[[Any], bool]:
+    """Return what looks for an `error` with a message and these fields."""
+
+    def look(value: Any) -> bool:
+        return bool(value["message"]) and all(value[k] == v for k, v in expected.items())
+
+    return look
+
+
+def value_at(document: Any, path: str) -> Any:
+    """Return the value at `$.a.b`; keys may hold dots (`0.start`), the longest key wins."""
+    rest = path.removeprefix("$").removeprefix(".")
+    while rest:
+        key = next(
+            (
+                k
+                for k in sorted(document, key=len, reverse=True)
+                if rest == k or rest.startswith(k + ".")
+            ),
+            None,
+        )
+        if key is None:
+            raise Difference(f"{path}: no {rest!r} in {list(document)}")
+        document = document[key]
+        rest = rest[len(key) + 1 :]
+    return document
 
 
 def load(name: str) -> dict[str, Any]:

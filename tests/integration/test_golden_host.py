@@ -7,45 +7,20 @@ what is to be seen instead.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import golden_replay as golden
-import msgspec
 import pytest
 from daemon_process import DaemonProcess, Reply, wait_until
+from golden_replay import Overrule, error_like
 
 ORDER = golden.names("host")
 
 #: The daemon of the first group was ended by `quit`, and so was that of the second.
 SECOND_DAEMON = "host-200-run-second-subjob-long"
 THIRD_DAEMON = "host-211-get-nonexistent-path-leaks-last-job"
-
-
-class Overrule(msgspec.Struct):
-    """One difference.
-
-    Attributes:
-        line: Line of the design that overrules the recording.
-        status: HTTP status code.
-        values: Path -> value that is there instead, or a function that looks at it.
-        ignore: Further paths that are not compared.
-        body: False when the reply has no body.
-    """
-
-    line: str
-    status: int = 200
-    values: dict[str, Any] = {}
-    ignore: tuple[str, ...] = ()
-    body: bool = True
-
-
-def _error(**expected: str) -> Callable[[Any], bool]:
-    def look(value: Any) -> bool:
-        return bool(value["message"]) and all(value[k] == v for k, v in expected.items())
-
-    return look
 
 
 HONEST_CODES = "row 2: always 200 -> honest codes; Replies: status false and error"
@@ -94,14 +69,16 @@ OVERRULED: dict[str, Overrule] = {
     "host-059-run-missing-jid": Overrule(
         "row 4.2: what can be refused at once is refused",
         400,
-        {"$.status": False, "$.error": _error(field="jid")},
+        {"$.status": False, "$.error": error_like(field="jid")},
     ),
     "host-080-get-job": Overrule(EPOCH_SECONDS, ignore=("$.GET.J0.record",)),
     "host-081-get-job-trailing-slash": Overrule(EPOCH_SECONDS, ignore=("$.GET.J0.record",)),
     "host-089-get-index-0": Overrule(EPOCH_SECONDS, ignore=("$.GET.J0.record",)),
     "host-111-get-action-job": Overrule(EPOCH_SECONDS, ignore=("$.d_ret.J1.record",)),
     "host-103-get-parent-dots": Overrule(
-        UNKNOWN_JOB, 404, {"$.status": False, "$.GET": False, "$.error": _error(type="UnknownJob")}
+        UNKNOWN_JOB,
+        404,
+        {"$.status": False, "$.GET": False, "$.error": error_like(type="UnknownJob")},
     ),
     "host-123-delete": Overrule(
         DELETES,
@@ -119,16 +96,18 @@ OVERRULED: dict[str, Overrule] = {
         404,
         {"$.status": False, "$.d_ret": lambda v: v["status"] == "Not Found"},
     ),
-    "host-133-PUT-other-action": Overrule(HONEST_CODES, 400, {"$.error": _error(field="action")}),
+    "host-133-PUT-other-action": Overrule(
+        HONEST_CODES, 400, {"$.error": error_like(field="action")}
+    ),
     "host-134-PUT-quit": Overrule(
         HONEST_CODES + "; DEFECTS 53: PUT quit said true and did not quit",
         400,
-        {"$.status": False, "$.error": _error(field="action")},
+        {"$.status": False, "$.error": error_like(field="action")},
     ),
-    "host-135-PUT-empty-body": Overrule(HONEST_CODES, 400, {"$.error": _error(field="body")}),
-    "host-136-POST-empty-body": Overrule(HONEST_CODES, 400, {"$.error": _error(field="body")}),
+    "host-135-PUT-empty-body": Overrule(HONEST_CODES, 400, {"$.error": error_like(field="body")}),
+    "host-136-POST-empty-body": Overrule(HONEST_CODES, 400, {"$.error": error_like(field="body")}),
     "host-137-POST-no-body-no-length": Overrule(
-        HONEST_CODES, 400, {"$.error": _error(field="body")}
+        HONEST_CODES, 400, {"$.error": error_like(field="body")}
     ),
     "host-138-POST-json-followed-by-newline": Overrule(
         "row 3: body by framing, any layout",
@@ -144,15 +123,15 @@ OVERRULED: dict[str, Overrule] = {
     ),
     "host-139-HEAD": Overrule("row 2: HEAD has no body", body=False),
     "host-141-DELETE": Overrule(
-        "row 3: the rest is 405", 405, {"$.error": _error(type="MethodNotAllowed")}
+        "row 3: the rest is 405", 405, {"$.error": error_like(type="MethodNotAllowed")}
     ),
     "host-142-DELETE-with-body": Overrule(
-        "row 3: the rest is 405", 405, {"$.error": _error(type="MethodNotAllowed")}
+        "row 3: the rest is 405", 405, {"$.error": error_like(type="MethodNotAllowed")}
     ),
     "host-143-lowercase-verb": Overrule(
         "row 3: the rest is 405; row 1: what is no request is answered by the front",
         405,
-        {"$.error": _error(type="MethodNotAllowed")},
+        {"$.error": error_like(type="MethodNotAllowed")},
         ignore=("$.receivedByServer", "$.client_json_payload", "$.client_json_len", "$.RESTheader"),
     ),
     "host-145-echo-raw-utf8-body": Overrule(
@@ -173,7 +152,7 @@ OVERRULED: dict[str, Overrule] = {
     "host-155-DBctl-load-no-such-dir": Overrule(
         "row 4.7: load of nothing is 404",
         404,
-        {"$.status": False, "$.error": _error(field="dbpath")},
+        {"$.status": False, "$.error": error_like(field="dbpath")},
         ignore=("$.d_ret",),
     ),
     "host-201-status-while-second-subjob-runs": Overrule(
@@ -192,7 +171,9 @@ OVERRULED: dict[str, Overrule] = {
         },
     ),
     "host-211-get-nonexistent-path-leaks-last-job": Overrule(
-        UNKNOWN_JOB, 404, {"$.status": False, "$.GET": False, "$.error": _error(type="UnknownJob")}
+        UNKNOWN_JOB,
+        404,
+        {"$.status": False, "$.GET": False, "$.error": error_like(type="UnknownJob")},
     ),
 }
 
@@ -304,9 +285,7 @@ def test_reply_is_like_the_recorded_one(replay: Replay, name: str) -> None:
         ours = replay.normal(reply.body.decode(), [])
     else:
         ours = replay.normal(reply.body.decode(), replay.our_jobs())
-    for path, expected in overrule.values.items():
-        value = _at(ours, path)
-        assert expected(value) if callable(expected) else value == expected, (path, value)
+    overrule.check_values(ours)
     if "$" in overrule.ignore:
         return
     text = exchange["raw_response"].split("\r\n\r\n", 1)[1]
@@ -318,24 +297,6 @@ def test_reply_is_like_the_recorded_one(replay: Replay, name: str) -> None:
         theirs,
         ignore=frozenset({*overrule.ignore, *overrule.values}),
     )
-
-
-def _at(document: Any, path: str) -> Any:
-    """Return the value at `$.a.b`; keys may hold dots (`0.start`), the longest key wins."""
-    rest = path.removeprefix("$").removeprefix(".")
-    while rest:
-        key = next(
-            (
-                k
-                for k in sorted(document, key=len, reverse=True)
-                if rest == k or rest.startswith(k + ".")
-            ),
-            None,
-        )
-        assert key is not None, f"{path}: no {rest!r} in {list(document)}"
-        document = document[key]
-        rest = rest[len(key) + 1 :]
-    return document
 
 
 def _without_lengths(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
