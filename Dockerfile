@@ -25,6 +25,7 @@ FROM ${BASE}
 RUN if ! command -v tini >/dev/null; then \
         apt-get update \
         && apt-get install -y --no-install-recommends tini \
+        && apt-get clean \
         && rm -rf /var/lib/apt/lists/*; \
     fi
 # Group 0 and "others" may write to the folder (not to what is inside): the uid is anybody's choice.

@@ -39,8 +39,17 @@ def _needs_engine() -> None:
 
 
 @pytest.fixture
-def new_container(tmp_path: Path) -> Iterator[NewContainer]:
-    """Starts containers that end with the test."""
+def volume() -> Iterator[str]:
+    """A volume of the engine."""
+    name = f"pman-test-{uuid.uuid4().hex[:12]}"
+    docker("volume", "create", name)
+    yield name
+    docker("volume", "rm", "--force", name, check=False)
+
+
+@pytest.fixture
+def new_container(tmp_path: Path, volume: str) -> Iterator[NewContainer]:
+    """Starts containers that end with the test, before the volume goes that they may have."""
     made: list[Container] = []
 
     def new(*flags: str, arguments: tuple[str, ...] = (), is_started: bool = True) -> Container:
@@ -51,15 +60,6 @@ def new_container(tmp_path: Path) -> Iterator[NewContainer]:
     yield new
     for container in made:
         container.remove()
-
-
-@pytest.fixture
-def volume() -> Iterator[str]:
-    """A volume of the engine."""
-    name = f"pman-test-{uuid.uuid4().hex[:12]}"
-    docker("volume", "create", name)
-    yield name
-    docker("volume", "rm", "--force", name, check=False)
 
 
 def mount_socket() -> list[str]:
