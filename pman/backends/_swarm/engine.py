@@ -62,6 +62,7 @@ class SwarmEngine(Engine):
         self._inspector = Inspector(self._client, self._facts)
         self._watch = EventWatch(self._client)
         self._job_names: dict[str, str] = {}  # {name of the service: name of the job}
+        self._changed: Changed = lambda _job_name, _is_hot: None
 
     def connect(self) -> None:
         """See `Engine`."""
@@ -153,27 +154,29 @@ class SwarmEngine(Engine):
     ) -> View:
         tasks = list(tasks)
         self._inspector.inspect(tasks)
-        return view_of(service, tasks, self._facts.get, lost)
+        view = view_of(service, tasks, self._facts.get, lost)
+        if view.job_name and self._inspector.is_ending(tasks):
+            self._changed(view.job_name, True)  # what the event has said is still to come
+        return view
 
     # --- watching ---------------------------------------------------------------------------
 
     def watch(self, changed: Changed, stop: threading.Event) -> None:
         """See `Engine`."""
-        self._watch.follow(
-            lambda event: self._take(event, changed), lambda: changed(None, False), stop
-        )
+        self._changed = changed
+        self._watch.follow(self._take, lambda: changed(None, False), stop)
 
     def interrupt(self) -> None:
         """See `Engine`."""
         self._watch.interrupt()
 
-    def _take(self, event: Event, changed: Changed) -> None:
+    def _take(self, event: Event) -> None:
         """Say which job an event is about; note what only events tell."""
         actor = event.get("Actor") or {}
         attributes = actor.get("Attributes") or {}
         action = event.get("Action", "")
         if event.get("Type") == "node":
-            changed(None, False)
+            self._changed(None, False)
             return
         if event.get("Type") == "service":
             name = attributes.get("name", "")
@@ -184,7 +187,7 @@ class SwarmEngine(Engine):
             job_name = self._job_of_container(attributes)
             self._note(event, action, attributes.get(_TASK_ATTRIBUTE, ""))
         if job_name is not None:
-            changed(job_name, action in _HOT_ACTIONS)
+            self._changed(job_name, action in _HOT_ACTIONS)
 
     def _job_of_container(self, attributes: Mapping[str, str]) -> str | None:
         if attributes.get(INSTANCE_LABEL) == self._instance:

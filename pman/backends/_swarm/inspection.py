@@ -40,6 +40,17 @@ class Inspector:
             elif stage is Stage.ENDED and container_id(task) and self._is_open(task):
                 self._inspect(task["ID"], container_id(task))
 
+    def is_ending(self, tasks: Iterable[Mapping[str, Any]]) -> bool:
+        """Return whether a container has ended, and its task does not say so yet.
+
+        The node tells the swarm some 100 ms after the event.
+        """
+        return any(
+            STAGES.get((task.get("Status") or {}).get("State", "")) is not Stage.ENDED
+            and self._facts.get(task["ID"]).ended_at is not None
+            for task in tasks
+        )
+
     def _is_open(self, task: Mapping[str, Any]) -> bool:
         """Return whether asking may tell more of a task that has ended."""
         if task.get("NodeID") != self.node_id:
