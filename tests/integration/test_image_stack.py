@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -111,6 +112,23 @@ def test_stack_serves_those_who_have_a_token(stack: Stack) -> None:
     template = "{{.Spec.TaskTemplate.Placement.Constraints}}"
     constraints = docker("service", "inspect", "--format", template, f"{stack.stack}_pman")
     assert constraints == "[node.role == manager]"
+
+
+def test_stack_runs_a_container_job(stack: Stack) -> None:
+    folder = stack.folder / "store" / "somedata"
+    folder.mkdir()
+    (folder / "something").touch()
+    bearer = {"Authorization": f"Bearer {stack.token}"}
+    container = {
+        "target": {"image": "local/busybox:1"},
+        "manager": {
+            "env": {"shareDir": "/hostFS/storeBase/somedata/", "serviceName": f"{stack.stack}-job"}
+        },
+    }
+    reply = stack.post("run", bearer, cmd="ls /share", jid="a", auid="me", container=container)
+    result = reply.json()["d_ret"]
+    assert result["l_status"] == ["finishedSuccessfully"], result
+    assert "something" in json.dumps(result["l_logs"])
 
 
 @pytest.mark.parametrize("path", [COMPOSE, STACK], ids=lambda path: path.name)
