@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pman.backends._engine.creating import engine_path
 from pman.backends._engine.entries import Entry
-from pman.backends._engine.jobs import Jobs, Parts, engine_path
+from pman.backends._engine.jobs import Jobs
 from pman.backends._engine.looks import SOURCE
 from pman.backends._engine.mover import Mover
 from pman.backends._engine.order import Order, order_from_meta
@@ -22,6 +23,7 @@ from pman.backends._engine.outage import Outage
 from pman.backends._engine.peeks import Peeks
 from pman.backends._engine.port import Engine, Unanswered
 from pman.backends._engine.shares import is_there
+from pman.backends._engine.table import Parts
 from pman.backends._engine.timing import Timing
 from pman.backends._engine.watcher import Watcher
 from pman.backends.base import Backend, BackendContext, Observer
@@ -93,7 +95,9 @@ class EngineBackend(Backend):
         is_share_there = (
             not self.waits_for_share or order.share_dir is None or is_there(Path(order.share_dir))
         )
-        entry = self._mover.ask(lambda: self._jobs.begin(job, order, is_share_there), closed=None)
+        entry = self._mover.ask(
+            lambda: self._jobs.begin(job, order, is_share_there=is_share_there), closed=None
+        )
         if entry is not None:
             self._create(entry, order)
 
@@ -171,7 +175,7 @@ class EngineBackend(Backend):
     # --- parts ------------------------------------------------------------------------------
 
     def _changed(self, name: str | None, is_hot: bool) -> None:
-        self._mover.post(lambda: self._jobs.changed(name, is_hot))
+        self._mover.post(lambda: self._jobs.changed(name, is_hot=is_hot))
 
     def _need_engine(self) -> None:
         """Raise unless the engine can be used; asks it only if nothing is known of late.

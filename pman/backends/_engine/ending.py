@@ -21,7 +21,7 @@ MAX_DISK_TRIES = 5
 MAX_READ_TRIES = 30
 
 
-class Stop(msgspec.Struct):
+class Stop(msgspec.Struct, frozen=True):
     """Why and how a job is ended by us.
 
     Attributes:
@@ -74,12 +74,18 @@ class Ending:
             BackendUnavailable: The engine has to be asked again later.
             OSError: The output could not be written; to be tried again.
         """
-        if not self._is_stopped:
-            going_on = self._stop()
+        try:
+            going_on = None if self._is_stopped else self._stop()
             if going_on is not None:
                 return going_on
-        if not self._is_kept and self.view is not None:
-            self._collect(self.view)
+            if not self._is_kept and self.view is not None:
+                self._collect(self.view)
+        except OSError as exc:
+            self._disk_tries += 1
+            if self._disk_tries < MAX_DISK_TRIES:
+                raise
+            self._is_stopped = self._is_kept = True
+            self._note = f"its output could not be kept: {exc.strerror or exc}"
         return self._observation()
 
     def _stop(self) -> View | None:
@@ -102,16 +108,10 @@ class Ending:
 
     def _send_stop(self, view: View, grace_s: float) -> None:
         self._is_stop_sent = True
-        sink = self._make_sink()
-        try:
+        with self._make_sink() as sink:
             is_written = self._engine.stop(view, grace_s, sink)
             if is_written:
                 sink.close()
-        except BaseException:
-            sink.abandon()
-            raise
-        if not is_written:
-            sink.abandon()
         self._is_stopped = True
         self._is_kept = is_written
         with contextlib.suppress(BackendUnavailable):  # then as it was seen last
@@ -119,18 +119,9 @@ class Ending:
 
     def _collect(self, view: View) -> None:
         try:
-            sink = self._make_sink()
-            try:
+            with self._make_sink() as sink:
                 self._engine.collect(view, sink)
                 sink.close()
-            except BaseException:
-                sink.abandon()
-                raise
-        except OSError as exc:
-            self._disk_tries += 1
-            if self._disk_tries < MAX_DISK_TRIES:
-                raise
-            self._note = f"its output could not be kept: {exc.strerror or exc}"
         except BackendUnavailable as exc:
             self._unreadable(view, exc)
         self._is_kept = True

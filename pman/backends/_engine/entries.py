@@ -29,7 +29,7 @@ class Entry:
 
     Attributes:
         name: Of the job.
-        accepted_at: UTC epoch seconds.
+        waits_since: When it was accepted, or its folder appeared, UTC epoch seconds.
         stage: See `Stage`.
         meta: The request as JSON text, until it is created.
         order: Read from `meta`, until it is created.
@@ -41,17 +41,16 @@ class Entry:
         known_at: Number of the last look that had begun when the engine was known to have it.
         cancel_s: Grace, seconds, once it is to be canceled.
         tries: Calls in a row that failed.
+        reason_since: When it was first seen that it can't be started, monotonic seconds, or None.
         start_tries: How often it was tried again to have it started.
         hot_s: How long until the next look at it; it is about to change.
         is_doubted: Whether it is being asked whether it is gone.
-        end: Set once its end is durable, or can't become so here any more.
+        settled: Set once its end is durable, or it is forgotten.
         timers: By what for.
     """
 
     __slots__ = (
-        "accepted_at",
         "cancel_s",
-        "end",
         "handle",
         "has_started",
         "hot_s",
@@ -61,17 +60,20 @@ class Entry:
         "meta",
         "name",
         "order",
+        "reason_since",
+        "settled",
         "stage",
         "start_tries",
         "timers",
         "told",
         "tries",
         "view",
+        "waits_since",
     )
 
-    def __init__(self, name: str, accepted_at: float, stage: Stage) -> None:
+    def __init__(self, name: str, waits_since: float, stage: Stage) -> None:
         self.name = name
-        self.accepted_at = accepted_at
+        self.waits_since = waits_since
         self.stage = stage
         self.meta = ""
         self.order: Order | None = None
@@ -86,7 +88,8 @@ class Entry:
         self.start_tries = 0
         self.hot_s = 0.0
         self.is_doubted = False
-        self.end = threading.Event()
+        self.settled = threading.Event()
+        self.reason_since: float | None = None
         self.timers: dict[str, Timer] = {}
 
     def set_timer(self, what: str, timer: Timer) -> None:

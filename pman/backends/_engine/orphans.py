@@ -25,11 +25,10 @@ class Orphans:
         self._first_seen = {
             name: self._first_seen.get(name, now) for name in views if name not in known
         }
-        return [
-            (name, views[name].handle)
-            for name, since in self._first_seen.items()
-            if now - since >= self._grace_s
-        ]
+        due = [name for name, since in self._first_seen.items() if now - since >= self._grace_s]
+        for name in due:
+            self._first_seen[name] = now  # should it stay nevertheless
+        return [(name, views[name].handle) for name in due]
 
     def next_s(self) -> float | None:
         """Return how long until the oldest may go, seconds; None when there is none."""

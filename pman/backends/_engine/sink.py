@@ -61,6 +61,13 @@ class LogSink:
         for left in self._folder.glob("*" + PART_SUFFIX):
             left.unlink()
 
+    def __enter__(self) -> LogSink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Drop what has not been put in its place by `close`."""
+        self.abandon()
+
     def write(self, worker: int, stream: str, raw: bytes) -> None:
         """Append to a stream; see `Sink`."""
         key = worker, stream
@@ -92,7 +99,7 @@ class LogSink:
             _sync_folder(self._folder)
 
     def abandon(self) -> None:
-        """Drop what was written since the beginning."""
+        """Drop what was written and not put in its place."""
         self._close_files()
         for held in self._streams.values():
             with contextlib.suppress(OSError):  # the next attempt tries again

@@ -16,6 +16,8 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
         connect_s, connect_max_s: Between tries to connect.
         again_s, again_max_s: Between tries of what an engine could not do for one job.
         start_s, start_max_s: Between tries to have a job started that can't be.
+        doubt_s: How long it must be known that a job can't be started before it is given up.
+        orphan_s: Between looks for objects without a job, at least.
         peek_s: Between looks at the output of one running job.
         fresh_s: A failure that is younger is believed without asking again.
         settle_s: How long a job that has ended may take to become durable, for one that waits to
@@ -34,6 +36,8 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     again_max_s: float = 60.0
     start_s: float = 5.0
     start_max_s: float = 60.0
+    doubt_s: float = 5.0
+    orphan_s: float = 5.0
     peek_s: float = 2.0
     fresh_s: float = 1.0
     settle_s: float = 2.0

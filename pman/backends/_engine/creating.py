@@ -1,0 +1,169 @@
+"""`Creating`: a job until the engine has it, where that takes more than one call in `submit`."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pman.backends._engine.entries import Entry, Stage
+from pman.backends._engine.finishing import Finishing
+from pman.backends._engine.order import Order
+from pman.backends._engine.port import View
+from pman.backends._engine.shares import Shares
+from pman.backends._engine.table import Table
+from pman.errors import BackendUnavailable, JobConflict, PmanError, RequestError
+from pman.job.observation import Observation
+from pman.job.state import JobState
+
+
+class Creating:
+    """Waits for folders, creates, and finds out whether a create that got no answer was done."""
+
+    def __init__(
+        self,
+        table: Table,
+        finishing: Finishing,
+        created: Callable[[Entry, dict[str, Any]], object],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            created: Takes a job that the engine has, and its handle.
+        """
+        self._table = table
+        self._parts = table.parts
+        self._engine = table.parts.engine
+        self._finishing = finishing
+        self._created = created
+        post = table.parts.mover.post
+        self.shares = Shares(
+            table.parts.name,
+            table.parts.timing.share_s,
+            found=lambda name: post(lambda: self._share_found(name)),
+            missing=lambda name: post(lambda: self._share_missing(name)),
+        )
+
+    def place(self, entry: Entry) -> None:
+        """Have a job of a former daemon created that never got so far."""
+        try:
+            entry.order = self._parts.order_of(json.loads(entry.meta), entry.name)
+        except RequestError as exc:
+            self._finishing.fail(entry, "rejected", exc.message)
+            return
+        if self._parts.waits_for_share and entry.order.share_dir is not None:
+            self.wait_for_share(entry)
+        else:
+            self._create_soon(entry)
+
+    def wait_for_share(self, entry: Entry) -> None:
+        """Create a job once its folder is there."""
+        assert entry.order is not None
+        assert entry.order.share_dir is not None
+        entry.stage = Stage.SHARE
+        self.shares.add(entry.name, Path(entry.order.share_dir))
+
+    def unanswered(self, entry: Entry) -> None:
+        """Find out, later, whether the engine has a job; create it if not."""
+        entry.stage = Stage.UNSURE
+        self._table.again(entry, functools.partial(self._find_or_create, entry))
+
+    def cancel(self, entry: Entry) -> None:
+        """Have a job not created that waits for its folder or for another try."""
+        if entry.stage is Stage.SHARE:
+            self.shares.discard(entry.name)
+            self._finishing.unmade(entry)
+        elif entry.stage is Stage.UNSURE:
+            entry.stop_timer("again")
+            self._find_or_create(entry)
+
+    def _share_found(self, name: str) -> None:
+        entry = self._table.entries.get(name)
+        if entry is not None and entry.stage is Stage.SHARE:
+            entry.stop_timers()
+            entry.waits_since = time.time()
+            self._create_soon(entry)
+
+    def _share_missing(self, name: str) -> None:
+        entry = self._table.entries.get(name)
+        if entry is None or entry.stage is not Stage.SHARE or entry.order is None:
+            return
+        folder = entry.order.share_dir
+        self._table.tell(
+            entry,
+            Observation(
+                name=name,
+                state=JobState.QUEUED,
+                reason="share_missing",
+                message=f"waits for the folder {folder!r} to appear",
+            ),
+        )
+        timeout_s = self._parts.settings.pending_timeout_s
+        left_s = entry.waits_since + timeout_s - time.time()
+        give_up = functools.partial(self._share_too_late, entry, timeout_s)
+        entry.set_timer("pending", self._parts.mover.after(left_s, give_up))
+
+    def _share_too_late(self, entry: Entry, timeout_s: float) -> None:
+        assert entry.order is not None
+        self.shares.discard(entry.name)
+        folder = entry.order.share_dir
+        message = f"the folder {folder!r} did not appear within {timeout_s:g} s (--pendingTimeout)"
+        self._finishing.fail(entry, "share_missing", message)
+
+    def _create_soon(self, entry: Entry) -> None:
+        entry.stage = Stage.UNSURE
+        self._table.when_up(entry, functools.partial(self._find_or_create, entry))
+
+    def _find_or_create(self, entry: Entry) -> None:
+        if entry.stage is not Stage.UNSURE:
+            return
+        entry.stage = Stage.CREATING
+        if entry.cancel_s is None:
+            self._create(entry)
+        else:
+            self._find(entry)
+
+    def _create(self, entry: Entry) -> None:
+        """Have a job created: `Engine.create` finds it if that has been done already."""
+        order = entry.order
+        assert order is not None
+        self._table.calls.run(
+            lambda: self._engine.create(order, engine_path(order, self._parts.settings.store_base)),
+            lambda handle: self._created(entry, handle),
+            lambda error: self._not_created(entry, error),
+        )
+
+    def _not_created(self, entry: Entry, error: Exception) -> None:
+        if isinstance(error, JobConflict):
+            self._finishing.fail(entry, "name_taken", error.message)
+        elif isinstance(error, PmanError) and not isinstance(error, BackendUnavailable):
+            self._finishing.fail(entry, "rejected", error.message)
+        else:
+            self.unanswered(entry)
+
+    def _find(self, entry: Entry) -> None:
+        """Look for a canceled job by its label."""
+        self._table.calls.run(
+            lambda: self._engine.look_all().get(entry.name),
+            lambda view: self._found(entry, view),
+            lambda _: self.unanswered(entry),
+        )
+
+    def _found(self, entry: Entry, view: View | None) -> None:
+        if view is None:
+            self._finishing.unmade(entry)
+        else:
+            self._created(entry, view.handle)
+
+
+def engine_path(order: Order, store_base: str | None) -> str | None:
+    """Return where the engine finds the folder for `/share`.
+
+    Source: WIRE.md 14.1, step 2.
+    """
+    if order.share_dir is None or store_base is None:
+        return order.share_dir
+    return str(Path(store_base, Path(order.share_dir).name))
