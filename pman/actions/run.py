@@ -11,6 +11,7 @@ from pman.job.observation import Observation
 from pman.job.record import Job, new_job
 from pman.job.spec import JobSpec, spec_from_meta
 from pman.job.state import JobState
+from pman.jobdb.view import with_service_name
 from pman.wire import HOST
 
 #: How long an answer to `run` may wait for the disk, seconds.
@@ -35,6 +36,9 @@ def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     if is_new:
         submit(job, backend, context)
     if request.is_threaded():
+        if spec.container is not None and backend.name != HOST:
+            # The reply repeats `meta`; as in 2.2 it tells the name of the service, too.
+            request.meta["container"] = with_service_name(spec.container, spec.jid)
         return Outcome(True)
 
     def subscribe(answer: Answer) -> None:

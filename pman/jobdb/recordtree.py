@@ -81,7 +81,7 @@ def container_tree(job: Job, read_output: ReadOutput | None = None) -> dict[str,
         return None
     block = job.container
     if job.backend != HOST:
-        block = _with_service_name(block, job.jid)
+        block = with_service_name(block, job.jid)
     leaves, folders = _block(block)
     if job.backend != HOST:
         leaves |= job.extra or {}
@@ -212,7 +212,7 @@ def _manager_leaves(job: Job) -> dict[str, Callable[[], Any]]:
     return {key: constant(json.dumps(meta[key])) for key in _MANAGER_KEYS if key in meta}
 
 
-def _with_service_name(block: dict[str, Any], jid: str) -> dict[str, Any]:
+def with_service_name(block: dict[str, Any], jid: str) -> dict[str, Any]:
     """Return the block with the service name that it gets by default. Source: WIRE.md 4.2."""
     manager = block.get("manager")
     env = manager.get("env") if isinstance(manager, dict) else None

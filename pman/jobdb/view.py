@@ -15,6 +15,7 @@ from pman.jobdb.recordtree import (
     container_tree,
     record_leaf,
     status_word,
+    with_service_name,
 )
 from pman.jobdb.subjobs import return_codes, start_triggers
 
@@ -30,6 +31,7 @@ __all__ = [
     "return_codes",
     "start_triggers",
     "status_word",
+    "with_service_name",
 ]
 
 #: Components of a path; the answer to a longer one would be nested too deeply for JSON.
