@@ -34,7 +34,7 @@ from image_container import (
 pytestmark = pytest.mark.slow
 
 #: Where the commands are printed, and the heading over them.
-DOCUMENT = ROOT / "docs" / "docker.rst"
+DOCUMENT = ROOT / "README.rst"
 CHAPTER = "Docker Swarm"
 
 #: What an engine says that has been told to begin a swarm before.
