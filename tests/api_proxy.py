@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import enum
 import json
 import re
 import select
@@ -33,12 +34,20 @@ _WATCH = re.compile(r"[?&]watch=(?:true|1)", re.IGNORECASE)
 
 
 class ApiRequest(msgspec.Struct):
-    """One request of the client. `target` is path and query; `body` is its JSON, or None."""
+    """One request of the client.
+
+    Attributes:
+        target: Path and query.
+        body: Its JSON, or None.
+        raw: What the API server gets.
+        is_aged: Whether its version was replaced, see `ApiProxy.age_watches`.
+    """
 
     method: str
     target: str
     body: Any
     raw: bytes
+    is_aged: bool = False
 
     @property
     def path(self) -> str:
@@ -48,10 +57,16 @@ class ApiRequest(msgspec.Struct):
         return _WATCH.search(self.target) is not None
 
 
-#: What becomes of a request. None: nothing that it would not. False: it was changed (`raw` is what
-#: the API server gets). True: it is carried out, and the connection ends before an answer. Bytes:
-#: that is the answer.
-Fault = Callable[[ApiRequest], bool | bytes | None]
+class Fate(enum.Enum):
+    """What becomes of a request that is carried out."""
+
+    CHANGED = "changed"  #: as ever, but `raw` is another
+    LOST = "lost"  #: the connection ends before the answer
+    SILENT = "silent"  #: the answer never comes
+
+
+#: Says what becomes of a request. Bytes: it is not carried out, that is the answer. None: nothing.
+Fault = Callable[[ApiRequest], Fate | bytes | None]
 
 
 class ApiProxy:
@@ -121,36 +136,44 @@ class ApiProxy:
     def age_watches(self, count: int) -> None:
         """Make the next watches ask for what happened after a version that is long gone."""
 
-        def fault(request: ApiRequest) -> bool | bytes | None:
+        def fault(request: ApiRequest) -> Fate | bytes | None:
             if not request.is_watch():
                 return None
             request.raw, changes = _VERSION.subn(b"resourceVersion=1", request.raw, count=1)
-            return False if changes else None
+            request.is_aged = changes > 0
+            return Fate.CHANGED if changes else None
 
         self._add(fault, count)
 
     def lose_answers(self, method: str, path: str, count: int = 1) -> None:
         """Carry out the next requests that match, and end their connection before an answer."""
-        self._add(lambda r: True if _matches(r, method, path) else None, count)
+        self._add(lambda r: Fate.LOST if _matches(r, method, path) else None, count)
+
+    def hold_answers(self, method: str, path: str) -> None:
+        """Carry out the next request that matches, and never answer; the connection stays."""
+        self._add(lambda r: Fate.SILENT if _matches(r, method, path) else None, 1)
 
     def refuse(self, method: str, path: str, code: int, count: int = 1) -> None:
         """Answer the next requests that match with an error of the API server."""
-        body = json.dumps(
-            {
-                "kind": "Status",
-                "apiVersion": "v1",
-                "status": "Failure",
-                "code": code,
-                "message": "x",
-            }
-        ).encode()
-        head = f"HTTP/1.1 {code} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-        answer = head.encode() + b"\r\n\r\n" + body
+        status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code}
+        body = json.dumps({**status, "message": "refused by the proxy"})
+        lines = [f"HTTP/1.1 {code} X", "Content-Type: application/json"]
+        answer = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", body]).encode()
         self._add(lambda r: answer if _matches(r, method, path) else None, count)
 
     def sent(self, method: str, path: str) -> list[ApiRequest]:
         """Return the requests so far that match."""
         return [request for request in list(self.requests) if _matches(request, method, path)]
+
+    def forget(self) -> None:
+        """Let all that was asked for pass again, and forget what came."""
+        with self._lock:
+            self._faults.clear()
+        self.forget_requests()
+
+    def forget_requests(self) -> None:
+        with self._lock:
+            self.requests.clear()
 
     def close(self) -> None:
         self.cut()
@@ -163,7 +186,7 @@ class ApiProxy:
     def _add(self, fault: Fault, count: int) -> None:
         left = count
 
-        def counted(request: ApiRequest) -> bool | bytes | None:
+        def counted(request: ApiRequest) -> Fate | bytes | None:
             nonlocal left
             done = fault(request) if left else None
             left -= done is not None
@@ -206,7 +229,7 @@ class ApiProxy:
 
     def _pump(self, client: socket.socket, server: socket.socket) -> None:
         requests = _RequestReader()
-        is_lost = False
+        fate: Fate | bytes | None = None
         while True:
             pending = isinstance(server, ssl.SSLSocket) and server.pending()
             ready = [server] if pending else select.select([client, server], [], [])[0]
@@ -216,20 +239,20 @@ class ApiProxy:
                 if not raw:
                     return
                 for request in requests.feed(raw):
-                    fault = self._look(request)
-                    is_lost = is_lost or fault is True
-                    if isinstance(fault, bytes):
-                        client.sendall(fault)
+                    fate = self._look(request)
+                    if isinstance(fate, bytes):
+                        client.sendall(fate)
                         continue
                     server.settimeout(TIMEOUT_S)
                     server.sendall(request.raw)
             if server in ready:
                 raw = _read_now(server)
-                if raw == b"" or (raw and is_lost):
+                if raw == b"" or (raw and fate is Fate.LOST):
                     return
-                client.sendall(raw or b"")
+                if fate is not Fate.SILENT:
+                    client.sendall(raw or b"")
 
-    def _look(self, request: ApiRequest) -> bool | bytes | None:
+    def _look(self, request: ApiRequest) -> Fate | bytes | None:
         request.raw = request.raw.replace(b"\r\n", self._authorization, 1)
         with self._lock:
             self.requests.append(request)

@@ -88,9 +88,9 @@ class Share:
 
     passage = "read _ < /share/gate"
 
-    def __init__(self, base: Path, name: str) -> None:
-        self.path = base / name
-        self.path.mkdir()
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.path.mkdir(exist_ok=True)
         self.path.chmod(0o777)
         os.mkfifo(self.path / "gate")
         (self.path / "gate").chmod(0o666)
@@ -122,14 +122,23 @@ class Starter:
         self,
         *flags: str,
         storage: str = "hostPath",
+        is_based: bool = True,
         uid: int | None = UID,
         kubeconfig: Path | None = None,
         **settings: Any,
     ) -> DaemonProcess:
+        """Start a daemon.
+
+        Args:
+            storage: Its --storageType.
+            is_based: Whether folders of jobs lie below `base`; else below /tmp/share, as in 2.2.
+            uid: Its --jobUID.
+            kubeconfig: Its way to the API server, the usual one if None.
+        """
         where = kubeconfig or Path(os.environ["KUBECONFIG"])
         mine = ["--project", self._project.name, "--kubeconfig", str(where)]
         mine += ["--storageType", storage, "--killGrace", "2"]
-        if storage == "hostPath":
+        if storage == "hostPath" and is_based:
             mine += ["--storeBase", str(self.base)]
         if uid is not None:
             mine += ["--jobUID", str(uid)]
@@ -137,7 +146,7 @@ class Starter:
 
     def share(self) -> Share:
         """Make a folder for jobs of a daemon whose storage is hostPath."""
-        return Share(self.base, uuid.uuid4().hex[:8])
+        return Share(self.base / uuid.uuid4().hex[:8])
 
 
 def container(image: str = IMAGE, **env: str) -> dict[str, Any]:
