@@ -39,6 +39,18 @@ _LABEL_KEY = re.compile(
 )
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 
+#: Name of an image: domain and port, path, tag, digest.
+#: Source: https://github.com/distribution/reference, the grammar in reference.go.
+_IMAGE = re.compile(
+    r"(?:(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
+    r"|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?/)?"
+    r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*)*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
+    r"(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?"
+)
+#: Longest name that is looked at, characters; the grammar allows 255 before tag and digest.
+_MAX_IMAGE_LENGTH = 1024
+
 #: Labels whose key begins so are ours.
 LABEL_PREFIX = "pman."
 
@@ -99,15 +111,12 @@ def order_from_meta(meta: Mapping[str, Any], *, job_name: str = "") -> Order:
     target = _object(block, "target", "container.target")
     manager = _object(block, "manager", "container.manager")
     manager_env = _object(manager, "env", "container.manager.env")
-    image = target.get("image")
-    if not isinstance(image, str) or not image.strip():
-        raise _wrong("container.target.image", image, "the name of an image")
     jid = meta.get("jid", "")
     return Order(
         job_name=job_name,
         jid=jid if isinstance(jid, str) else str(jid),
         cmd=meta["cmd"],
-        image=image,
+        image=_image(target),
         command=_words(meta["cmd"]),
         workers=_workers(meta),
         cpu_millis=_cpu(meta),
@@ -119,6 +128,18 @@ def order_from_meta(meta: Mapping[str, Any], *, job_name: str = "") -> Order:
         service_name=_text(manager_env, "serviceName", "container.manager.env.serviceName"),
         manager=_manager(manager),
     )
+
+
+def _image(target: Mapping[str, Any]) -> str:
+    """Return the name of the image: an engine, or a manager, gets nothing but a name."""
+    image = target.get("image")
+    if (
+        not isinstance(image, str)
+        or len(image) > _MAX_IMAGE_LENGTH
+        or _IMAGE.fullmatch(image) is None
+    ):
+        raise _wrong("container.target.image", image, "the name of an image")
+    return image
 
 
 def _words(cmd: str) -> list[str]:

@@ -131,6 +131,10 @@ def test_values_in_plain_units(key: str, value: Any, field: str, expected: Any) 
         ("container.target.image", {"container": {}}),
         ("container.target.image", {"container": block("target", image=" ")}),
         ("container.target.image", {"container": block("target", image=5)}),
+        ("container.target.image", {"container": block("target", image="--remove")}),
+        ("container.target.image", {"container": block("target", image="local/a:1 -c true")}),
+        ("container.target.image", {"container": block("target", image='a" -c "true')}),
+        ("container.target.image", {"container": block("target", image="Upper/Case")}),
         ("container.manager", {"container": {**BLOCK, "manager": []}}),
         ("container.manager.image", {"container": block("manager", image=5)}),
         ("container.manager.env", {"container": block("manager", env="x")}),
@@ -163,3 +167,18 @@ def test_what_cannot_be_read_is_refused_by_name(field: str, meta: dict[str, Any]
 )
 def test_names_are_legal(text: str, name: str) -> None:
     assert legal_name(text, "job-1") == name
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "busybox",
+        "fnndsc/pl-a.b__c--d:Tag_1.0",
+        "localhost:5000/a/b",
+        "[::1]:5000/a",
+        "registry.example.org/a/b:1@sha256:" + "0" * 64,
+        "sha256:" + "f" * 64,
+    ],
+)
+def test_names_of_images(image: str) -> None:
+    assert order(container=block("target", image=image)).image == image
