@@ -22,7 +22,8 @@ Pieces = list[tuple[str, bytes]]
 class Demultiplexer:
     """Takes bytes of the wire, cut anywhere, and gives the bytes of each stream.
 
-    It holds back at most the eight bytes of one header.
+    It holds back at most the eight bytes of one header. A terminal has made CR LF of each LF; what
+    the command printed is given.
 
     Attributes:
         errors: What the engine said in place of output.
@@ -38,7 +39,7 @@ class Demultiplexer:
     def feed(self, raw: bytes) -> Pieces:
         """Return what these bytes add: (stream, bytes), neighbours of one stream joined."""
         if self._is_plain:
-            return [("stdout", raw)]
+            return self._without_terminal(raw)
         pieces: list[tuple[int, list[bytes]]] = []
         data = memoryview(self._head + raw)
         at, end = 0, len(data)
@@ -60,14 +61,24 @@ class Demultiplexer:
                 pieces.append((self._stream, [piece]))
         return self._sorted_out(pieces)
 
-    def finish(self) -> None:
-        """Raise unless all came whole.
+    def finish(self) -> Pieces:
+        """Return what was held back; raise unless all came whole.
 
         Raises:
             BackendUnavailable: The output broke off.
         """
+        if self._is_plain:
+            held, self._head = self._head, b""
+            return [("stdout", held)] if held else []
         if self._head or self._left:
             raise BackendUnavailable("the engine broke off in the middle of a job's output")
+        return []
+
+    def _without_terminal(self, raw: bytes) -> Pieces:
+        data = self._head + raw
+        self._head = b"\r" if data.endswith(b"\r") else b""  # its LF may be next
+        data = data[: len(data) - len(self._head)].replace(b"\r\n", b"\n")
+        return [("stdout", data)] if data else []
 
     def _sorted_out(self, pieces: list[tuple[int, list[bytes]]]) -> Pieces:
         sorted_out: Pieces = []
