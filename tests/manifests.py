@@ -9,13 +9,12 @@ import secrets
 import shutil
 import string
 import subprocess
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+from daemon_process import wait_until
 
 ROOT = Path(__file__).parents[1]
 CRDS = ROOT / "tests" / "integration" / "crds"
@@ -191,8 +190,9 @@ def openshift_kinds() -> Iterator[None]:
 
 def _wait_for_schema(group: str, kind: str) -> None:
     """Wait until the server has published the schema of a kind, which it does after a while."""
-    deadline = time.monotonic() + SCHEMA_TIMEOUT_S
     mark = f'"group":"{group}","kind":"{kind}"'
-    while mark not in kubectl("get", "--raw", "/openapi/v2"):
-        assert time.monotonic() < deadline, f"the server has no schema of {kind}"
-        threading.Event().wait(0.5)
+    wait_until(
+        lambda: mark in kubectl("get", "--raw", "/openapi/v2"),
+        f"the server has a schema of {kind}",
+        SCHEMA_TIMEOUT_S,
+    )

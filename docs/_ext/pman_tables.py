@@ -39,6 +39,35 @@ def _flags(option: Option) -> tuple[str, ...]:
     return (*option.aliases, option.flag)
 
 
+class OptionTable(SphinxDirective):
+    """`.. pman-option-table:: GROUP, GROUP` shows the options of some groups as one table."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        groups = [name.strip() for name in self.arguments[0].split(",")]
+        missing = set(groups) - {option.group for option in OPTIONS}
+        if missing:
+            raise self.error(f"no option has the group {', '.join(sorted(missing))}")
+        lines = [".. list-table::", "   :header-rows: 1", "   :widths: 20 20 45 15", ""]
+        lines += _row("flag", "variable", "meaning", "default")
+        for option in OPTIONS:
+            if option.group in groups:
+                variables = [option.variable, *filter(None, [option.old_variable])]
+                lines += _row(
+                    f"``{option.flag}``",
+                    ", ".join(f"``{name}``" for name in variables),
+                    option.help.replace("*", "\\*"),
+                    option.shown_default.replace("*", "\\*") or "none",
+                )
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def _row(*cells: str) -> list[str]:
+    return [f"   {'*' if index == 0 else ' '} - {cell}" for index, cell in enumerate(cells)]
+
+
 class States(SphinxDirective):
     """`.. pman-states::` shows which state of a job may follow which."""
 
@@ -53,5 +82,6 @@ class States(SphinxDirective):
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
     app.add_directive("pman-options", Options)
+    app.add_directive("pman-option-table", OptionTable)
     app.add_directive("pman-states", States)
     return {"parallel_read_safe": True}

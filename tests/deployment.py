@@ -1,0 +1,158 @@
+"""pman in a pod, deployed from the manifests as they are shipped, with volumes of this machine."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+import yaml
+from daemon_process import DEADLINE_S, Connection, DaemonProcess, Reply
+from image_container import built_image
+from manifests import KubectlFailed, Object, kubectl, tree_with_tokens
+
+#: How long pods may take to come and go, seconds.
+ROLLOUT_TIMEOUT_S = 120
+
+#: How many jobs can have a claim of their own; a volume takes one claim in its life.
+JOB_VOLUMES = 6
+
+#: How large a claim is; what the volumes really have is what the disk has.
+CLAIM_SIZE = "16MiB"
+
+
+class Deployment(DaemonProcess):
+    """A namespace with pman in it; asks its Service, with its token.
+
+    The cluster's node has to be this machine, for its volumes are folders here.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.namespace = f"pman-deployment-{secrets.token_hex(4)}"
+        self.token = secrets.token_hex(32)
+        self.address = ("", 0)
+
+    # --- made and removed -----------------------------------------------------------------
+
+    def deploy(self) -> None:
+        """Make the volumes and apply an overlay; return when pman is ready."""
+        image = built_image()
+        kubectl("create", "namespace", self.namespace)
+        kubectl("apply", "-f", "-", given=yaml.safe_dump_all(self._volumes()))
+        kubectl("apply", "-k", self._overlay(image))
+        self.wait_ready()
+        spec = json.loads(self.kubectl("get", "service", "pman", "-o", "json"))["spec"]
+        self.address = (spec["clusterIP"], spec["ports"][0]["port"])
+
+    def remove(self) -> None:
+        """Have all that was made removed; the cluster takes a minute for it, on its own."""
+        kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--wait=false")
+        kubectl("delete", "pv", "-l", f"pman-test={self.namespace}", "--wait=false")
+
+    def _overlay(self, image: str) -> Path:
+        """Write a kustomization for this cluster: the image, the namespace, classes of volumes."""
+        tree_with_tokens(self.folder, self.token + "\n")
+        name, _, tag = image.partition(":")
+        settings = {
+            "PMAN_STORAGETYPE": "claim",
+            "PMAN_STORAGECLASS": f"{self.namespace}-jobs",
+            "PMAN_CLAIMSIZE": CLAIM_SIZE,
+        }
+        claim_class = [
+            {"op": "add", "path": "/spec/storageClassName", "value": f"{self.namespace}-db"}
+        ]
+        kustomization = {
+            "namespace": self.namespace,
+            "resources": ["../openshift/overlays/kubernetes"],
+            "images": [{"name": "fnndsc/pman", "newName": name, "newTag": tag}],
+            "configMapGenerator": [
+                {
+                    "name": "pman-settings",
+                    "behavior": "merge",
+                    "literals": [f"{key}={value}" for key, value in settings.items()],
+                }
+            ],
+            "patches": [
+                {
+                    "target": {"kind": "PersistentVolumeClaim", "name": "pman-db"},
+                    "patch": yaml.safe_dump(claim_class),
+                }
+            ],
+        }
+        overlay = self.folder / "overlay"
+        overlay.mkdir()
+        (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+        return overlay
+
+    def _volumes(self) -> list[Object]:
+        """Return volumes for the job DB and for jobs: `local` ones, which obey fsGroup."""
+        nodes = json.loads(kubectl("get", "nodes", "-o", "json"))["items"]
+        node = nodes[0]["metadata"]["labels"]["kubernetes.io/hostname"]
+        names = ["db", *(f"job-{number}" for number in range(JOB_VOLUMES))]
+        return [self._volume(name, node) for name in names]
+
+    def _volume(self, name: str, node: str) -> Object:
+        path = self.folder / "volumes" / name
+        path.mkdir(parents=True)
+        here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
+        return {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {
+                "name": f"{self.namespace}-{name}",
+                "labels": {"pman-test": self.namespace},
+            },
+            "spec": {
+                "capacity": {"storage": "10Gi"},
+                "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
+                "persistentVolumeReclaimPolicy": "Retain",
+                "storageClassName": f"{self.namespace}-{'db' if name == 'db' else 'jobs'}",
+                "local": {"path": str(path)},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
+            },
+        }
+
+    # --- looked at ------------------------------------------------------------------------
+
+    def kubectl(self, *words: str, given: str | None = None) -> str:
+        """Run kubectl in the namespace."""
+        return kubectl("--namespace", self.namespace, *words, given=given)
+
+    def wait_ready(self) -> None:
+        """Wait until one pod of the newest kind is ready, and no other is left."""
+        limit = f"--timeout={ROLLOUT_TIMEOUT_S}s"
+        try:
+            self.kubectl("rollout", "status", "deployment/pman", limit)
+        except KubectlFailed as exc:
+            exc.add_note(self.kubectl("describe", "pods", "-l", "app.kubernetes.io/name=pman"))
+            exc.add_note(self.log_text())
+            raise
+
+    def pods(self) -> list[Object]:
+        """Return the pods of pman itself that are not about to go."""
+        words = ("get", "pods", "-l", "app.kubernetes.io/name=pman", "-o", "json")
+        items: list[Object] = json.loads(self.kubectl(*words))["items"]
+        return [item for item in items if "deletionTimestamp" not in item["metadata"]]
+
+    def shares(self) -> list[Path]:
+        """Return the folders of which each job sees one as /share."""
+        return [path for path in (self.folder / "volumes").iterdir() if path.name != "db"]
+
+    def objects_of_jobs(self) -> list[str]:
+        """Return Jobs, pods and claims that pman has made."""
+        words = ("get", "jobs,pods,persistentvolumeclaims", "-l", "pman.instance", "-o", "name")
+        return self.kubectl(*words).split()
+
+    def log_text(self) -> str:
+        return self.kubectl("logs", "deployment/pman", "--tail=-1")
+
+    def connect(self, timeout_s: float = DEADLINE_S) -> Connection:
+        return Connection(self.address, timeout_s)
+
+    def post(self, action: str, headers: dict[str, str] | None = None, **meta: Any) -> Reply:
+        """As `DaemonProcess.post`, with the token unless `headers` are given."""
+        if headers is None:
+            headers = {"Authorization": f"Bearer {self.token}"}
+        return super().post(action, headers, **meta)
