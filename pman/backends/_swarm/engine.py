@@ -22,6 +22,7 @@ from pman.backends._swarm.client import EngineClient, filters, url_path
 from pman.backends._swarm.events import Event, EventWatch
 from pman.backends._swarm.facts import Facts
 from pman.backends._swarm.inspection import Inspector
+from pman.backends._swarm.manager import Managers, check_manager, manager_of
 from pman.backends._swarm.problems import Missing, Refused
 from pman.backends._swarm.spec import (
     NAME_FIELD,
@@ -31,10 +32,10 @@ from pman.backends._swarm.spec import (
     service_name,
     service_spec,
 )
-from pman.backends._swarm.stopping import stop_tasks
-from pman.backends._swarm.tasks import view_of
+from pman.backends._swarm.stopping import is_over, stop_everywhere, stop_here
+from pman.backends._swarm.tasks import Stage, newest, stage_of, view_of
 from pman.config import Settings
-from pman.errors import JobConflict, shown
+from pman.errors import JobConflict, SubmitFailed, shown
 
 #: Events after which a task's state changes within moments: the engine tells the swarm of them.
 _HOT_ACTIONS = frozenset({"start", "die", "oom", "create"})
@@ -61,6 +62,8 @@ class SwarmEngine(Engine):
         self._facts = Facts()
         self._inspector = Inspector(self._client, self._facts)
         self._watch = EventWatch(self._client)
+        self._managers = Managers(self._client, instance)
+        self._is_managed = settings.swarm_manager == "container"
         self._job_names: dict[str, str] = {}  # {name of the service: name of the job}
         self._changed: Changed = lambda _job_name, _is_hot: None
 
@@ -72,6 +75,8 @@ class SwarmEngine(Engine):
     def check(self, order: Order) -> None:
         """See `Engine`."""
         check_name(order)
+        if self._is_managed:
+            check_manager(order)
         if order.gpus or order.cpu_millis is not None or order.memory_bytes is not None:
             check_resources(order, self._client.get("/nodes"))
         occupant = self._occupant(service_name(order))
@@ -80,6 +85,8 @@ class SwarmEngine(Engine):
 
     def create(self, order: Order, share_path: str | None) -> dict[str, Any]:
         """See `Engine`."""
+        if self._is_managed:
+            return self._create_by_manager(order, share_path)
         spec = service_spec(
             order,
             instance=self._instance,
@@ -104,6 +111,33 @@ class SwarmEngine(Engine):
             if not self._is_replaceable(occupant, order):
                 raise self._conflict(occupant, order)
             self._client.delete(url_path("/services/{}", occupant["ID"]))
+
+    def _create_by_manager(self, order: Order, share_path: str | None) -> dict[str, Any]:
+        """Have the payload's manager make the service, and make it ours by labels."""
+        check_manager(order)  # a job of a former daemon may have been accepted by another mode
+        name = service_name(order)
+        self._remember(name, order.job_name)
+        occupant = self._occupant(name)
+        is_labelled = occupant is not None and self._is_of(occupant, order)
+        if not is_labelled:
+            if occupant is not None and not self._is_made_for(occupant, order):
+                if not self._is_replaceable(occupant, order):
+                    raise self._conflict(occupant, order)
+                self._client.delete(url_path("/services/{}", occupant["ID"]))
+            self._managers.schedule(order, name, share_path)
+            occupant = self._occupant(name)
+            if occupant is None:
+                self._managers.forget(order.job_name)
+                raise SubmitFailed(f"the manager ended well and made no service {shown(name)}")
+            self._managers.label(occupant, order)
+        self._managers.forget(order.job_name)
+        assert occupant is not None
+        return {"service": occupant["ID"], "name": name}
+
+    def _is_made_for(self, occupant: Mapping[str, Any], order: Order) -> bool:
+        """Return whether a former daemon died before it could label what its manager made."""
+        labels = occupant["Spec"].get("Labels") or {}
+        return JOB_LABEL not in labels and self._managers.has_one(order.job_name)
 
     # --- looking ----------------------------------------------------------------------------
 
@@ -214,7 +248,9 @@ class SwarmEngine(Engine):
 
     def collect(self, view: View, sink: Sink) -> None:
         """See `Engine`. Bytes that are not UTF-8 come as U+FFFD where the engine keeps JSON."""
-        output.collect(self._client, view, sink)
+        tasks = self._tasks(view.handle["service"])
+        gone = self._inspector.check_nodes(tasks)
+        output.collect(self._client, view, sink, skipped=gone)
 
     def peek(self, view: View, max_bytes: int) -> bytes:
         """See `Engine`."""
@@ -222,13 +258,38 @@ class SwarmEngine(Engine):
 
     def stop(self, view: View, grace_s: float, sink: Sink) -> bool:
         """See `Engine`. On other nodes the grace is that of the service: `--killGrace`."""
-        return stop_tasks(self._client, view, grace_s, sink, self._inspector.node_id)
+        service_id = view.handle["service"]
+        tasks = newest(self._tasks(service_id))
+        stages = {task["ID"]: stage_of(task) for task in tasks}
+        running = [task for task in tasks if stages[task["ID"]] is Stage.RUNNING]
+        is_here = all(task.get("NodeID") == self._inspector.node_id for task in running)
+        if tasks and is_here and Stage.WAITING not in stages.values():
+            stop_here(self._client, running, lambda: self._is_over(service_id), grace_s)
+        else:
+            stop_everywhere(self._client, service_id, lambda: self._is_over(service_id), grace_s)
+        return False
+
+    def _is_over(self, service_id: str) -> bool:
+        tasks = newest(self._tasks(service_id))
+        return is_over(tasks, self._inspector.lost_nodes(tasks))
 
     def remove(self, job_name: str, handle: dict[str, Any]) -> None:
         """See `Engine`."""
         service_id = handle.get("service") or (self._service(job_name, handle) or {}).get("ID")
         if service_id:
+            self._remove_by_manager(job_name, service_id)
             self._client.delete(url_path("/services/{}", service_id))
+
+    def _remove_by_manager(self, job_name: str, service_id: str) -> None:
+        if not self._is_managed:
+            return
+        try:
+            service = self._client.get(url_path("/services/{}", service_id))
+        except Missing:
+            return
+        manager = manager_of(service)
+        if manager is not None:
+            self._managers.remove(manager, service["Spec"]["Name"], job_name)
 
     def retry(self, view: View) -> bool:
         """See `Engine`. Only when no task is under way: an update would start it anew."""

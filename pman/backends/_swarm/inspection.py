@@ -8,7 +8,8 @@ from typing import Any
 from pman.backends._swarm.client import EngineClient, url_path
 from pman.backends._swarm.facts import Facts, epoch_s
 from pman.backends._swarm.problems import Missing
-from pman.backends._swarm.tasks import STAGES, Stage, container_id
+from pman.backends._swarm.tasks import Stage, container_id, stage_of
+from pman.errors import BackendUnavailable
 
 #: Exit code of a container that was killed, perhaps because memory ran out.
 _KILLED = 137
@@ -34,7 +35,7 @@ class Inspector:
         """
         for task in tasks:
             status = task.get("Status") or {}
-            stage = STAGES.get(status.get("State", ""), Stage.WAITING)
+            stage = stage_of(task)
             if stage is Stage.RUNNING and self._facts.get(task["ID"]).started_at is None:
                 self._facts.note(task["ID"], started_at=epoch_s(status.get("Timestamp")))
             elif stage is Stage.ENDED and container_id(task) and self._is_open(task):
@@ -46,8 +47,7 @@ class Inspector:
         The node tells the swarm some 100 ms after the event.
         """
         return any(
-            STAGES.get((task.get("Status") or {}).get("State", "")) is not Stage.ENDED
-            and self._facts.get(task["ID"]).ended_at is not None
+            stage_of(task) is not Stage.ENDED and self._facts.get(task["ID"]).ended_at is not None
             for task in tasks
         )
 
@@ -73,6 +73,31 @@ class Inspector:
             is_oom=bool(state.get("OOMKilled")),
         )
 
+    def check_nodes(self, tasks: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+        """Raise when output lies on a node that is down, and may come back.
+
+        Returns:
+            Ids of the tasks whose node was removed from the swarm: their output is gone.
+        Raises:
+            BackendUnavailable: A node is down, or the engine can't be asked.
+        """
+        elsewhere = [
+            task
+            for task in tasks
+            if container_id(task) and task.get("NodeID", self.node_id) != self.node_id
+        ]
+        if not elsewhere:
+            return frozenset()
+        nodes = {node["ID"]: node for node in self._client.get("/nodes") or []}
+        for task in elsewhere:
+            node = nodes.get(task["NodeID"])
+            if node is not None and _is_down(node) and stage_of(task) is Stage.ENDED:
+                raise BackendUnavailable(
+                    f"output lies on node {_hostname(node)}, which is down; bring it back, or run:"
+                    f" docker node rm --force {node['ID']}"
+                )
+        return frozenset(task["ID"] for task in elsewhere if task["NodeID"] not in nodes)
+
     def lost_nodes(self, tasks: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         """Return {id: name} of the nodes that are down; asks only if a task is on another node.
 
@@ -82,7 +107,16 @@ class Inspector:
         if all(task.get("NodeID", self.node_id) == self.node_id for task in tasks):
             return {}
         return {
-            node["ID"]: (node.get("Description") or {}).get("Hostname") or node["ID"]
+            node["ID"]: _hostname(node)
             for node in self._client.get("/nodes") or []
-            if (node.get("Status") or {}).get("State") == "down"
+            if _is_down(node)
         }
+
+
+def _hostname(node: Mapping[str, Any]) -> str:
+    return (node.get("Description") or {}).get("Hostname") or str(node["ID"])
+
+
+def _is_down(node: Mapping[str, Any]) -> bool:
+    """Source: Docker, "Engine API", NodeState."""
+    return (node.get("Status") or {}).get("State") == "down"

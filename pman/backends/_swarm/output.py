@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from pman.backends._engine.port import Sink, View
-from pman.backends._swarm.client import READ_TIMEOUT_S, EngineClient, url_path
+from pman.backends._swarm.client import EngineClient, url_path
 from pman.backends._swarm.logs import Demultiplexer, Pieces
 from pman.backends._swarm.problems import Missing, plain
 from pman.backends._swarm.tasks import STAGES, Stage
@@ -20,19 +20,23 @@ PEEK_WORKERS = 20
 _NOTHING_THERE = ("no such container", "does not support reading", "has not been scheduled")
 
 
-def collect(client: EngineClient, view: View, sink: Sink) -> None:
+def collect(
+    client: EngineClient, view: View, sink: Sink, *, skipped: Container[str] = frozenset()
+) -> None:
     """Copy the whole output of all containers of a job.
 
     When a task has ended, the engine has all of its output: it waits for the container's streams
     and closes their log before it tells how the container ended.
     Source: moby, daemon/monitor.go, handleContainerExit (`StreamConfig.Wait`, `Reset`).
 
+    Args:
+        skipped: Tasks whose output is gone.
     Raises:
         BackendUnavailable: Not all of it could be read.
         OSError: The sink could not keep it.
     """
     for index, worker in enumerate(view.workers):
-        if has_output(worker):
+        if has_output(worker) and worker.name not in skipped:
             read_task(client, worker.name, is_plain(view), _into(sink, index))
 
 
@@ -72,8 +76,8 @@ def is_plain(view: View) -> bool:
 
 def has_output(worker: Worker) -> bool:
     """Return whether a container may have printed something that can still be had."""
-    if worker.state in ("rejected", "orphaned"):
-        return False  # never started; on a node that is gone for good
+    if worker.state in ("rejected", "orphaned") or worker.reason == "node_lost":
+        return False  # never started; on a node that is away or gone for good
     return STAGES.get(worker.state, Stage.WAITING) is not Stage.WAITING
 
 
@@ -84,29 +88,22 @@ def read_task(
     take: Callable[[Pieces], None],
     *,
     tail: int | None = None,
-    opened: Callable[[], None] | None = None,
-    timeout_s: float = READ_TIMEOUT_S,
 ) -> None:
     """Copy the output of one task, from whichever node it ran on, in constant memory.
 
     Args:
         is_plain: Whether it comes without frames.
         tail: Only so many lines at the end; None for all.
-        opened: If given, output is followed until the container ends, and this is called as soon
-            as it is.
-        timeout_s: Longest silence.
     Raises:
         BackendUnavailable: Not all of it could be read.
     """
-    params: dict[str, str | int] = {"stdout": 1, "stderr": 1, "follow": int(opened is not None)}
+    params: dict[str, str | int] = {"stdout": 1, "stderr": 1}
     if tail is not None:
         params["tail"] = tail
     demultiplexer = Demultiplexer(is_plain=is_plain)
     path = url_path("/tasks/{}/logs", task_id)
     try:
-        with client.stream("GET", path, params, timeout_s=timeout_s) as stream:
-            if opened is not None:
-                opened()
+        with client.stream("GET", path, params) as stream:
             for chunk in stream.chunks():
                 pieces = demultiplexer.feed(chunk)
                 if pieces:

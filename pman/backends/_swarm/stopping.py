@@ -1,51 +1,51 @@
-"""Ends the containers of a job: those of this engine one by one, others with their service."""
+"""Ends the containers of a job: those of this engine one by one, others by a change of the service.
+
+A task that is removed, or scaled away, takes its container and its output with it. One that is
+replaced stays with its exit code and its output, as history. So the service is changed into one
+that no node may run: its tasks are ended, and what replaces them waits for ever and is not shown.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from pman.backends._engine.port import Sink, View
-from pman.backends._swarm import output
-from pman.backends._swarm.client import READ_TIMEOUT_S, EngineClient, filters, url_path
-from pman.backends._swarm.logs import Pieces
+from pman.backends._swarm.client import READ_TIMEOUT_S, EngineClient, url_path
 from pman.backends._swarm.problems import Missing, Refused
-from pman.backends._swarm.tasks import STAGES, Stage, container_id, newest
+from pman.backends._swarm.tasks import STOPPED, Stage, container_id, stage_of
 from pman.errors import BackendUnavailable
 
 #: Containers that are ended at the same time.
 MAX_THREADS = 100
 
-#: Longest wait for followers of output to be connected, seconds.
-FOLLOW_TIMEOUT_S = 10.0
+#: How often the swarm is asked whether all have ended, seconds; it sends no event of that.
+LOOK_PERIOD_S = 0.1
+
+#: Longest wait until a node has told the swarm of containers that have ended, seconds.
+TOLD_TIMEOUT_S = 5.0
+
+Task = Mapping[str, Any]
 
 
-def stop_tasks(client: EngineClient, view: View, grace_s: float, sink: Sink, node_id: str) -> bool:
-    """End all containers of a job; arguments and result as of `Engine.stop`.
+def stop_here(
+    client: EngineClient, tasks: Sequence[Task], is_over: Callable[[], bool], grace_s: float
+) -> None:
+    """Ask each container to end, and force it after the grace, all at the same time.
 
     Args:
-        node_id: The node of this engine; containers of others it can't end.
+        tasks: Running, on the engine that we talk to.
+        is_over: Whether the swarm knows that all have ended; asked now and then.
+        grace_s: From SIGTERM to SIGKILL.
+    Raises:
+        BackendUnavailable: The engine can't be told.
     """
-    service_id = view.handle["service"]
-    tasks = newest(client.get("/tasks", filters(service=[service_id])) or [])
-    stages = [STAGES.get(task["Status"]["State"], Stage.WAITING) for task in tasks]
-    running = [task for task, stage in zip(tasks, stages, strict=True) if stage is Stage.RUNNING]
-    has_waiting = Stage.WAITING in stages or not tasks
-    if all(task.get("NodeID") == node_id for task in running) and not has_waiting:
-        _stop_here(client, running, grace_s)
-        return False
-    _stop_service(client, service_id, view, tasks, sink, grace_s)
-    return True
-
-
-def _stop_here(client: EngineClient, tasks: Sequence[Mapping[str, Any]], grace_s: float) -> None:
-    """Ask each container to end, and force it after the grace, all at the same time."""
     if not tasks:
         return
 
-    def stop(task: Mapping[str, Any]) -> None:
+    def stop(task: Task) -> None:
         path = url_path("/containers/{}/stop", container_id(task))
         try:
             client.post(path, params={"t": round(grace_s)}, timeout_s=grace_s + READ_TIMEOUT_S)
@@ -55,91 +55,62 @@ def _stop_here(client: EngineClient, tasks: Sequence[Mapping[str, Any]], grace_s
     with ThreadPoolExecutor(min(len(tasks), MAX_THREADS), "swarm-stop") as threads:
         for stopped in [threads.submit(stop, task) for task in tasks]:
             stopped.result()
+    _wait(is_over, TOLD_TIMEOUT_S)
 
 
-def _stop_service(
-    client: EngineClient,
-    service_id: str,
-    view: View,
-    tasks: Sequence[Mapping[str, Any]],
-    sink: Sink,
-    grace_s: float,
+def stop_everywhere(
+    client: EngineClient, service_id: str, is_over: Callable[[], bool], grace_s: float
 ) -> None:
-    """Scale the service to nothing, and write down what its containers print until they have ended.
+    """Have the swarm end all tasks of a service, on all nodes, also those that have not started.
 
-    A task that is scaled away takes its container and output with it as soon as it has ended.
+    The grace is that of the service, not `grace_s`: to change it would begin its tasks anew.
+
+    Args:
+        is_over: Whether all have ended; asked now and then.
+        grace_s: Longest time that is waited for them, but for what the engine needs itself.
+    Raises:
+        BackendUnavailable: The engine can't be told, or some have not ended.
     """
-    timeout_s = grace_s + READ_TIMEOUT_S
-    followers = _Followers(client, view, sink, timeout_s)
-    with ThreadPoolExecutor(max(1, len(tasks)), "swarm-follow") as threads:
-        for index, task in enumerate(tasks):
-            if container_id(task):
-                followers.add(threads, index, task)
-        followers.wait_opened()
-        _scale_to_0(client, service_id)
-        followers.wait_ended(timeout_s)
+    if not _bar(client, service_id):
+        return
+    if not _wait(is_over, grace_s + READ_TIMEOUT_S):
+        raise BackendUnavailable("a job that was told to end has not ended")
 
 
-def _scale_to_0(client: EngineClient, service_id: str) -> None:
-    """Try until nobody else changes the service at the same moment."""
+def _wait(is_over: Callable[[], bool], timeout_s: float) -> bool:
+    """Return whether it was over in time."""
+    deadline = time.monotonic() + timeout_s
+    never = threading.Event()
+    while not is_over():
+        if time.monotonic() > deadline:
+            return False
+        never.wait(LOOK_PERIOD_S)
+    return True
+
+
+def _bar(client: EngineClient, service_id: str) -> bool:
+    """Bar a service from all nodes; try until nobody else changes it at the same moment.
+
+    Returns:
+        Whether it is there.
+    """
+    path = url_path("/services/{}", service_id)
     while True:
         try:
-            service = client.get(url_path("/services/{}", service_id))
-            service["Spec"]["Mode"]["Replicated"]["Replicas"] = 0
-            version = {"version": service["Version"]["Index"]}
-            client.post(url_path("/services/{}/update", service_id), service["Spec"], version)
-            return
+            service = client.get(path)
+            spec = service["Spec"]
+            spec["TaskTemplate"].setdefault("Placement", {})["Constraints"] = [STOPPED]
+            spec["UpdateConfig"] = {"Parallelism": 0, "FailureAction": "continue"}
+            client.post(f"{path}/update", spec, {"version": service["Version"]["Index"]})
         except Missing:
-            return
+            return False
         except Refused as exc:
             if "out of sequence" not in exc.words:
                 raise BackendUnavailable(exc.message) from exc
+        else:
+            return True
 
 
-class _Followers:
-    """Threads that write output into a sink, which is not asked for more than one at a time."""
-
-    def __init__(self, client: EngineClient, view: View, sink: Sink, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
-        self._client = client
-        self._is_plain = output.is_plain(view)
-        self._sink = sink
-        self._lock = threading.Lock()
-        self._opened: list[threading.Event] = []
-        self._ended: list[Future[None]] = []
-
-    def add(self, threads: ThreadPoolExecutor, index: int, task: Mapping[str, Any]) -> None:
-        """Begin to follow the n-th task."""
-        opened = threading.Event()
-        self._opened.append(opened)
-        self._ended.append(threads.submit(self._follow, index, task["ID"], opened))
-
-    def _follow(self, index: int, task_id: str, opened: threading.Event) -> None:
-        def take(pieces: Pieces) -> None:
-            with self._lock:
-                for stream, raw in pieces:
-                    self._sink.write(index, stream, raw)
-
-        try:
-            output.read_task(
-                self._client,
-                task_id,
-                self._is_plain,
-                take,
-                opened=opened.set,
-                timeout_s=self._timeout_s,
-            )
-        finally:
-            opened.set()
-
-    def wait_opened(self) -> None:
-        for opened in self._opened:
-            if not opened.wait(FOLLOW_TIMEOUT_S):
-                raise BackendUnavailable("the output of a job that is to end can't be followed")
-
-    def wait_ended(self, timeout_s: float) -> None:
-        ended, left = wait(self._ended, timeout_s)
-        for each in ended:
-            each.result()
-        if left:
-            raise BackendUnavailable("a job that was told to end has not ended")
+def is_over(tasks: Sequence[Task], lost_nodes: Mapping[str, str]) -> bool:
+    """Return whether all tasks have ended; one on a node that is down can't be told."""
+    return all(stage_of(task) is Stage.ENDED or task.get("NodeID") in lost_nodes for task in tasks)

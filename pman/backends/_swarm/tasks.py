@@ -44,6 +44,9 @@ STAGES: dict[str, Stage] = {
     "orphaned": Stage.ENDED,  # its node has been away for a day
 }
 
+#: Constraint that no node meets, of a service that was told to end; see `stopping`.
+STOPPED = "node.labels.pman.stopped==always"
+
 #: How a task that ended tells so: (outcome, reason). A failed one is looked at more closely.
 OUTCOMES: dict[str, tuple[JobState, str]] = {
     "complete": (JobState.COMPLETED, "ok"),
@@ -78,16 +81,31 @@ class TaskView(msgspec.Struct, frozen=True):
 
 
 def newest(tasks: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the newest task of each slot, by slot; a task that is tried again has several."""
+    """Return the newest task of each slot, by slot; a task that is tried again has several.
+
+    Those that were only made to end others are left out.
+    """
     found: dict[int, Mapping[str, Any]] = {}
     for task in sorted(tasks, key=_age):
-        found[task.get("Slot", 0)] = task
+        if not is_stopped(task.get("Spec")):
+            found[task.get("Slot", 0)] = task
     return [found[slot] for slot in sorted(found)]
 
 
 def _age(task: Mapping[str, Any]) -> tuple[float, int]:
     created = epoch_s(task.get("CreatedAt")) or 0.0
     return created, (task.get("Version") or {}).get("Index", 0)
+
+
+def is_stopped(template: Mapping[str, Any] | None) -> bool:
+    """Return whether a task or a service was made what it is to end a job."""
+    placement = (template or {}).get("Placement") or {}
+    return STOPPED in (placement.get("Constraints") or [])
+
+
+def stage_of(task: Mapping[str, Any]) -> Stage:
+    """Return how far a task is; a state that we don't know is taken for one before its start."""
+    return STAGES.get((task.get("Status") or {}).get("State", "new"), Stage.WAITING)
 
 
 def container_id(task: Mapping[str, Any]) -> str:
@@ -115,16 +133,19 @@ def view_of(
         fact_of: What is known of a task besides.
         lost_nodes: {id: name} of the nodes that are down.
     """
-    judged = [_judge(task, fact_of(task["ID"]), lost_nodes or {}) for task in newest(tasks)]
     spec = service.get("Spec") or {}
+    is_ending = is_stopped(spec.get("TaskTemplate"))
     replicas = (((spec.get("Mode") or {}).get("Replicated")) or {}).get("Replicas", 1)
+    judged = [
+        _judge(task, fact_of(task["ID"]), lost_nodes or {}, is_ending) for task in newest(tasks)
+    ]
     handle = {"service": service["ID"], "name": spec.get("Name", "")}
     if any(has_tty(each.task) for each in judged):
         handle["tty"] = True
     view = View(
         job_name=(spec.get("Labels") or {}).get(JOB_LABEL, ""),
         handle=handle,
-        phase=_phase(judged, replicas),
+        phase=_phase(judged, 0 if is_ending else replicas),
         workers=[each.worker for each in judged],
         started_at=min(
             (at for each in judged if (at := each.started_at) is not None), default=None
@@ -133,7 +154,9 @@ def view_of(
     if view.phase is Phase.ENDED:
         _add_end(view, judged)
     else:
-        troubled = next((each.worker for each in judged if each.worker.reason), None)
+        is_waiting = view.phase is Phase.WAITING
+        open_ones = [each.worker for each in judged if is_waiting or each.stage is not Stage.ENDED]
+        troubled = next((worker for worker in open_ones if worker.reason), None)
         if troubled is not None:
             view.reason, view.message = troubled.reason, troubled.message
     return view
@@ -153,7 +176,7 @@ def _add_end(view: View, judged: Sequence[TaskView]) -> None:
     """Fill in how the job ended: as the first worker that did not end well."""
     if not judged:
         view.outcome, view.reason = JobState.LOST, "lost"
-        view.message = "the service was scaled to 0 by somebody"
+        view.message = "the service has no tasks any more"
         return
     by_outcome = {each.outcome: each for each in reversed(judged)}
     outcome = next(
@@ -178,10 +201,12 @@ def _signal(code: int | None) -> int | None:
     return code - _SIGNAL_BASE
 
 
-def _judge(task: Mapping[str, Any], fact: Fact, lost_nodes: Mapping[str, str]) -> TaskView:
+def _judge(
+    task: Mapping[str, Any], fact: Fact, lost_nodes: Mapping[str, str], is_ending: bool
+) -> TaskView:
     status = task.get("Status") or {}
     state = status.get("State", "new")
-    stage = STAGES.get(state, Stage.WAITING)
+    stage = stage_of(task)
     at = epoch_s(status.get("Timestamp"))
     words = status.get("Err") or ""
     worker = Worker(task["ID"], state, message=words)
@@ -194,12 +219,18 @@ def _judge(task: Mapping[str, Any], fact: Fact, lost_nodes: Mapping[str, str]) -
         if node in lost_nodes:
             worker.reason = "node_lost"
             worker.message = f"node {lost_nodes[node]} is down"
+            if is_ending:  # it can't be told, and nobody waits for it
+                return TaskView(task, Stage.ENDED, worker, JobState.LOST, True, ended_at=at)
         return TaskView(task, stage, worker, has_started=True, started_at=fact.started_at or at)
-    return _judge_ended(task, worker, fact, at)
+    return _judge_ended(task, worker, fact, at, is_ending)
 
 
-def _judge_ended(task: Mapping[str, Any], worker: Worker, fact: Fact, at: float | None) -> TaskView:
+def _judge_ended(
+    task: Mapping[str, Any], worker: Worker, fact: Fact, at: float | None, is_ending: bool
+) -> TaskView:
     outcome, reason = OUTCOMES[worker.state]
+    if is_ending and reason == "evicted":
+        reason = "canceled"
     worker.returncode = _returncode(task, worker.state)
     if worker.state == "rejected" and _IMAGE_TROUBLE.search(worker.message):
         reason = "image_pull_failed"
@@ -221,11 +252,10 @@ def _judge_ended(task: Mapping[str, Any], worker: Worker, fact: Fact, at: float 
 
 
 def _returncode(task: Mapping[str, Any], state: str) -> int | None:
-    """Return the exit code; only a task that ended by itself has one."""
+    """Return the exit code, None where there is none, or an engine that has none says 0."""
     if state == "complete":
         return 0
-    if state != "failed":
-        return None
     status = (task.get("Status") or {}).get("ContainerStatus") or {}
-    code: int | None = status.get("ExitCode")
-    return code if code and code > 0 else None
+    code: int = status.get("ExitCode", -1)
+    is_known = state == "failed" or (state == "shutdown" and bool(container_id(task)))
+    return code if is_known and code > 0 else None
