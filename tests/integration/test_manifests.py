@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import secrets
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,32 @@ def test_uid_is_the_choice_of_openshift(overlays: dict[str, dict[str, Object]]) 
     assert not given & {"runAsUser", "runAsGroup", "fsGroup"}
     given = pod_of(overlays["kubernetes"]["Deployment"])["securityContext"].keys()
     assert given >= {"runAsUser", "runAsGroup", "fsGroup"}
+
+
+def test_overlay_of_the_documentation_builds(tree: Path) -> None:
+    need_kubernetes()
+    text = (ROOT / "docs" / "openshift.rst").read_text()
+    _, _, rest = text.partition("# openshift/overlays/mine/kustomization.yaml\n")
+    shown, _, _ = rest.partition("\n\n")
+    mine = tree / "overlays" / "mine"
+    mine.mkdir(exist_ok=True)
+    (mine / "kustomization.yaml").write_text(textwrap.dedent(shown))
+    kinds = by_kind(without_hashes(kustomize(mine)))
+    image = pod_of(kinds["Deployment"])["containers"][0]["image"]
+    assert image == f"registry.example.org/pman:{pman.__version__}"
+    assert kinds["PersistentVolumeClaim"]["spec"]["storageClassName"] == "fast"
+    assert settings_of(kinds).storage_type == "pvc"
+    assert settings_of(kinds).share_claim == "data"
+    assert settings_of(kinds).disable_host_jobs
+
+
+def test_rights_are_documented(overlays: dict[str, dict[str, Object]]) -> None:
+    text = (ROOT / "docs" / "openshift.rst").read_text()
+    for rule in overlays["openshift"]["Role"]["rules"]:
+        (resource,) = rule["resources"]
+        (group,) = rule["apiGroups"]
+        name = f"``{resource}`` (``{group}``)" if group else f"``{resource}``"
+        assert f"   * - {name}\n     - {', '.join(rule['verbs'])}\n" in text
 
 
 def test_one_daemon_at_a_time(overlays: dict[str, dict[str, Object]]) -> None:
