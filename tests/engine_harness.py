@@ -68,6 +68,7 @@ class Rig:
     """One job DB's worth of daemons over one world."""
 
     def __init__(self, folder: Path, timing: Timing = FAST, **settings: Any) -> None:
+        folder.mkdir()
         self.folder = folder
         self.world = World(is_acting=False)
         self.recorder = WatchedRecorder()

@@ -186,6 +186,13 @@ class World:
         if error is not None:
             raise error
 
+    def leave(self, method: str) -> None:
+        """Wait with an answer that has been made up, if that was wanted (`<method>.answer`)."""
+        gate = self.gates.get(f"{method}.answer")
+        if gate is not None:
+            self.entered[f"{method}.answer"].set()
+            assert gate.wait(DEADLINE_S)
+
     def make(self, order: Order, share_path: str | None) -> Thing:
         with self.lock:
             name = order.job_name
@@ -258,7 +265,9 @@ class FakeEngine(Engine):
     def look_all(self) -> dict[str, View]:
         self.world.enter("look_all")
         with self.world.lock:
-            return {name: thing.view() for name, thing in self.world.things.items()}
+            views = {name: thing.view() for name, thing in self.world.things.items()}
+        self.world.leave("look_all")
+        return views
 
     def look(self, job_name: str, handle: dict[str, Any]) -> View | None:
         self.world.enter("look", job_name)

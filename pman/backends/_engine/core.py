@@ -89,8 +89,6 @@ class EngineBackend(Backend):
             RequestError: The engine refuses it; 409 for a name that is taken.
             BackendError: As for `Backend.submit`.
         """
-        if job.state.is_final:
-            return
         order = self.order_of(json.loads(job.meta), job.name)
         is_share_there = (
             not self.waits_for_share or order.share_dir is None or is_there(Path(order.share_dir))

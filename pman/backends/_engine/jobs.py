@@ -106,7 +106,8 @@ class Jobs:
         Returns:
             The entry, for who is to create it now; None when nothing is to be done.
         """
-        if self._withdrawn.pop(job.name, None) is not None or job.name in self._entries:
+        is_withdrawn = self._withdrawn.pop(job.name, None) is not None
+        if is_withdrawn or job.state.is_final or job.name in self._entries:
             return None
         entry = Entry(job.name, job.accepted_at, Stage.CREATING)
         entry.order = order

@@ -14,10 +14,10 @@ def progress(view: View, *, has_started: bool) -> Observation:
         has_started: Whether it has been reported as RUNNING; it never goes back.
     """
     is_running = view.phase is not Phase.WAITING
-    state = JobState.RUNNING if is_running else JobState.QUEUED
+    state = JobState.RUNNING if is_running else None if has_started else JobState.QUEUED
     return Observation(
         name=view.job_name,
-        state=None if has_started else state,
+        state=state,
         reason=view.reason,
         message=view.message,
         started_at=view.started_at,

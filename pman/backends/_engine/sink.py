@@ -126,9 +126,9 @@ class LogSink:
         end = held.size - (self._max_bytes - start)
         if end <= max(start, held.dropped_to) + slack or not self._can_drop:
             return
-        begin = max(start, held.dropped_to)
         try:
-            punch_hole(fd, begin, end - begin)
+            # From the start, as blocks that earlier ends have cut are given back only whole.
+            punch_hole(fd, start, end - start)
         except OSError as exc:
             if exc.errno != errno.EOPNOTSUPP:
                 raise
