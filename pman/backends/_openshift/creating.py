@@ -1,0 +1,152 @@
+"""Makes the Job of an order, and its claim, exactly once."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from pman.backends._engine.order import Order
+from pman.backends._engine.port import JOB_LABEL, Unanswered
+from pman.backends._openshift.cache import job_label
+from pman.backends._openshift.failures import Answered, is_forbidden_verb
+from pman.backends._openshift.guard import MERGE_PATCH
+from pman.backends._openshift.manifest import manifests, names_of
+from pman.backends._openshift.objects import Claim, KubeJob
+from pman.backends._openshift.states import handle_of
+from pman.errors import BackendUnavailable, JobConflict, SubmitFailed
+from pman.settings import Settings
+
+if TYPE_CHECKING:
+    from pman.backends._openshift.client import Api
+
+#: What the server answers to an object that it will never take.
+_REFUSED = (400, 403, 413, 422)
+
+
+class Creator:
+    """Makes Jobs. Thread-safe, but for two calls for the same job at a time."""
+
+    def __init__(self, settings: Settings, instance: str) -> None:
+        self._settings = settings
+        self._instance = instance
+        #: Jobs whose request was not answered: their Job may be there, under either name.
+        self._doubtful: set[str] = set()
+        #: Jobs that are being made: their claim is there before they are.
+        self.current: set[str] = set()
+
+    def create(self, api: Api, order: Order) -> dict[str, Any]:
+        """Make the Job of an order; see `Engine.create`."""
+        self.current.add(order.job_name)
+        try:
+            made = self._found(api, order) if order.job_name in self._doubtful else None
+            made = made or self._make(api, order)
+        except Unanswered:
+            self._doubtful.add(order.job_name)
+            raise
+        finally:
+            self.current.discard(order.job_name)
+        self._doubtful.discard(order.job_name)
+        return handle_of(made)
+
+    def _found(self, api: Api, order: Order) -> KubeJob | None:
+        return find_job(api, order.job_name)
+
+    def _make(self, api: Api, order: Order) -> KubeJob:
+        names = names_of(order)
+        for name in names:
+            job, claim = manifests(
+                order,
+                self._settings,
+                name=name,
+                instance=self._instance,
+                namespace=api.namespace,
+            )
+            if claim is not None and not _make_claim(api, claim, order):
+                continue
+            made = _post_job(api, job, order)
+            if made is not None:
+                if claim is not None:
+                    _give_claim(api, claim, made)
+                return made
+            if claim is not None:
+                remove_claim(api, claim["metadata"]["name"])
+        raise JobConflict(f"the names {' and '.join(names)} are taken by other Jobs", field="jid")
+
+
+def find_job(api: Api, job_name: str) -> KubeJob | None:
+    """Return the Job of one of pman's jobs by its label, or None.
+
+    Raises:
+        BackendUnavailable: The server can't be asked.
+    """
+    found, _ = api.list(api.jobs, KubeJob, {"labelSelector": f"{JOB_LABEL}={job_name}"})
+    return found[0] if found else None
+
+
+def remove_claim(api: Api, name: str) -> None:
+    """Remove a claim; one that is not there is not an error.
+
+    Raises:
+        BackendUnavailable: The server can't be told.
+    """
+    try:
+        api.request("DELETE", f"{api.claims}/{name}", body={"propagationPolicy": "Background"})
+    except Answered as exc:
+        if exc.status != 404:
+            raise
+
+
+def _post_job(api: Api, job: dict[str, Any], order: Order) -> KubeJob | None:
+    """Make a Job; None when another one has its name."""
+    try:
+        return api.post(api.jobs, job, KubeJob)
+    except Answered as exc:
+        if exc.status == 409:
+            return _own(api, job["metadata"]["name"], order)
+        raise _refused(exc) from exc
+
+
+def _own(api: Api, name: str, order: Order) -> KubeJob | None:
+    """Return the Job of a name if it is that of this very job."""
+    with contextlib.suppress(Answered):  # it went this moment, and the next name will do
+        there = api.get(f"{api.jobs}/{name}", KubeJob)
+        if job_label(there) == order.job_name:
+            return there
+    return None
+
+
+def _make_claim(api: Api, claim: dict[str, Any], order: Order) -> bool:
+    """Make a claim; False when the name is taken by another job's."""
+    try:
+        api.post(api.claims, claim, Claim)
+    except Answered as exc:
+        if exc.status != 409:
+            raise _refused(exc) from exc
+        there = api.get(f"{api.claims}/{claim['metadata']['name']}", Claim)
+        is_ours = there.metadata.labels.get(JOB_LABEL) == order.job_name
+        return is_ours and there.metadata.deletion_timestamp is None
+    return True
+
+
+def _give_claim(api: Api, claim: dict[str, Any], job: KubeJob) -> None:
+    """Have a claim go along with its Job."""
+    owner = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "name": job.metadata.name,
+        "uid": job.metadata.uid,
+        "controller": False,
+        "blockOwnerDeletion": False,
+    }
+    path = f"{api.claims}/{claim['metadata']['name']}"
+    with contextlib.suppress(BackendUnavailable):  # `remove` and the sweeper take it as well
+        patch = {"metadata": {"ownerReferences": [owner]}}
+        api.request("PATCH", path, body=patch, content_type=MERGE_PATCH)
+
+
+def _refused(exc: Answered) -> BackendUnavailable | SubmitFailed:
+    if exc.status in _REFUSED and not is_forbidden_verb(exc):
+        return SubmitFailed(f"the API server refuses it: {exc.words}")
+    if exc.status in (500, 504):
+        return Unanswered(exc.message)
+    return exc

@@ -1,0 +1,109 @@
+"""`Rescue`: keeps the logs of pods that are about to vanish.
+
+A Job controller deletes the running pods of a Job when one of them has failed or the time is up,
+and a pod that is deleted takes its log along, before anybody can collect it.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import msgspec
+
+from pman.backends._openshift import logs
+from pman.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    from pman.backends._openshift.client import Api, Stream
+
+_log = logging.getLogger(__name__)
+
+#: Most logs that are followed at a time.
+MAX_FOLLOWED = 64
+#: How long `read` waits for a log that is still being followed, seconds.
+WAIT_S = 30.0
+
+
+class _Kept(msgspec.Struct):
+    """One log. Attributes: is_whole, whether it came in to its end."""
+
+    file: IO[bytes]
+    done: threading.Event
+    stream: Stream | None = None
+    is_whole: bool = False
+
+
+class Rescue:
+    """Logs on their way into unnamed files. Thread-safe."""
+
+    def __init__(self, folder: Path) -> None:
+        """Keep the files in `folder` if it is there, else where temporary files go."""
+        self._folder = folder if folder.is_dir() else None
+        self._lock = threading.Lock()
+        self._kept: dict[str, dict[tuple[str, str], _Kept]] = {}
+        self._count = 0
+
+    def begin(self, api: Api, job_name: str, pod: str, container: str) -> None:
+        """Follow a log from its beginning to its end, unless that is done already."""
+        with self._lock:
+            of_job = self._kept.setdefault(job_name, {})
+            if (pod, container) in of_job or self._count >= MAX_FOLLOWED:
+                return
+            self._count += 1
+            file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  closed by `drop`
+            kept = of_job[pod, container] = _Kept(file, threading.Event())
+        threading.Thread(
+            target=self._follow, args=(api, kept, pod, container), name="openshift-log", daemon=True
+        ).start()
+
+    def read(self, job_name: str, pod: str, container: str) -> Iterator[bytes] | None:
+        """Return a log that was kept, or None."""
+        with self._lock:
+            kept = self._kept.get(job_name, {}).get((pod, container))
+        if kept is None or not kept.done.wait(WAIT_S) or not kept.is_whole:
+            return None
+        return _chunks(kept.file)
+
+    def drop(self, job_name: str) -> None:
+        """Forget the logs of a job."""
+        with self._lock:
+            dropped = self._kept.pop(job_name, {}).values()
+        for kept in dropped:
+            if kept.stream is not None:
+                kept.stream.interrupt()
+            if kept.done.is_set():
+                kept.file.close()
+
+    def keep_only(self, job_names: Collection[str]) -> None:
+        """Forget the logs of all jobs but these."""
+        with self._lock:
+            names = [name for name in self._kept if name not in job_names]
+        for name in names:
+            self.drop(name)
+
+    def _follow(self, api: Api, kept: _Kept, pod: str, container: str) -> None:
+        try:
+            kept.stream = logs.open_log(api, pod, container, follow="true")
+            if kept.stream is not None:
+                with kept.stream:
+                    for raw in logs.chunks_of(kept.stream):
+                        kept.file.write(raw)
+                kept.file.flush()
+                kept.is_whole = True
+        except (BackendUnavailable, OSError, ValueError) as exc:
+            _log.warning("the log of pod %s could not be kept: %s", pod, exc)
+        finally:
+            with self._lock:
+                self._count -= 1
+            kept.done.set()
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    file.seek(0)
+    while raw := file.read(1 << 16):
+        yield raw

@@ -1,0 +1,208 @@
+"""Ends the pods of one Job and keeps what they print until then."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from typing import TYPE_CHECKING
+
+from pman.backends._engine.port import JOB_LABEL, Sink, View
+from pman.backends._openshift.cache import Cache
+from pman.backends._openshift.failures import Answered
+from pman.backends._openshift.guard import end_job
+from pman.backends._openshift.logs import chunks_of, containers_of, open_log
+from pman.backends._openshift.objects import KubePod
+from pman.backends._openshift.pods import is_over
+from pman.backends._openshift.states import CANCELED, in_order
+from pman.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    from pman.backends._openshift.client import Api, Stream
+
+_log = logging.getLogger(__name__)
+
+#: More than the grace period that pods may take to end; a kubelet may report it late, seconds.
+SLACK_S = 60.0
+#: How long to wait until a log is being followed, seconds.
+BEGIN_S = 5.0
+#: How long a log may take to come in once its pod has ended, seconds.
+REST_S = 30.0
+#: Between looks at pods while the watch brings nothing, seconds.
+LOOK_S = 0.5
+#: Most logs that are followed at a time; of further pods what they have printed by now is kept.
+MAX_FOLLOWED = 64
+
+
+class _SharedSink:
+    """A sink for several threads, which nobody writes to once it is shut."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._lock = threading.Lock()
+        self._is_shut = False
+        self.failure: OSError | None = None
+
+    def write(self, worker: int, stream: str, raw: bytes) -> bool:
+        """Write; False when there is no more to be gained by that."""
+        with self._lock:
+            if self._is_shut or self.failure is not None:
+                return False
+            try:
+                self._sink.write(worker, stream, raw)
+            except OSError as exc:
+                self.failure = exc
+            return self.failure is None
+
+    def shut(self) -> None:
+        """Let nothing be written any more; raise what went wrong."""
+        with self._lock:
+            self._is_shut = True
+        if self.failure is not None:
+            raise self.failure
+
+
+class _Follower:
+    """A thread that copies one log to its end."""
+
+    def __init__(
+        self, api: Api, pod: str, container: str, target: tuple[int, str], sink: _SharedSink
+    ) -> None:
+        self._api = api
+        self.pod = pod
+        self._container = container
+        self._target = target
+        self._sink = sink
+        self._stream: Stream | None = None
+        self.begun = threading.Event()
+        self.has_attached = False
+        self.thread = threading.Thread(target=self._run, name="openshift-stop", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._stream = open_log(self._api, self.pod, self._container, follow="true")
+            if self._stream is None:
+                return
+            with self._stream:
+                self.has_attached = True
+                self.begun.set()
+                for raw in chunks_of(self._stream):
+                    if not self._sink.write(*self._target, raw):
+                        return
+        except BackendUnavailable as exc:
+            _log.warning("the log of pod %s broke off: %s", self.pod, exc)
+        finally:
+            self.begun.set()
+
+    @property
+    def has_seen_end(self) -> bool:
+        """Whether a container has run, and its log has ended."""
+        return self.has_attached and not self.thread.is_alive()
+
+    def interrupt(self) -> None:
+        """Have it end now."""
+        if self._stream is not None:
+            self._stream.interrupt()
+
+
+def stop_job(api: Api, cache: Cache, view: View, grace_s: float, sink: Sink) -> None:
+    """End all pods of a Job; their logs are in the sink on return, those of ended ones too.
+
+    Raises:
+        BackendUnavailable: They can't be told, or don't end.
+        OSError: The sink could not keep it.
+    """
+    pods = in_order(pods_of(api, view.job_name))
+    shared = _SharedSink(sink)
+    followers = _follow_all(api, view, pods, shared)
+    try:
+        _end(api, cache, view, grace_s, followers)
+        for follower in followers:
+            follower.thread.join(REST_S)
+    finally:
+        for follower in followers:
+            follower.interrupt()
+        shared.shut()
+
+
+def _follow_all(api: Api, view: View, pods: list[KubePod], sink: _SharedSink) -> list[_Follower]:
+    """Begin to copy the logs of all pods; those that run are followed."""
+    index = {worker.name: number for number, worker in enumerate(view.workers)}
+    running = {pod.metadata.name for pod in pods if not is_over(pod)}
+    followers: list[_Follower] = []
+    for pod in pods:
+        name = pod.metadata.name
+        for container, stream in containers_of(view.handle):
+            target = index.get(name), stream
+            if target[0] is None:
+                continue
+            if name in running and len(followers) < MAX_FOLLOWED:
+                followers.append(_Follower(api, name, container, (target[0], stream), sink))
+            else:
+                _copy(api, name, container, (target[0], stream), sink)
+    for follower in followers:
+        follower.begun.wait(BEGIN_S)
+    return followers
+
+
+def _copy(api: Api, pod: str, container: str, target: tuple[int, str], sink: _SharedSink) -> None:
+    stream = open_log(api, pod, container)
+    if stream is not None:
+        with stream:
+            for raw in chunks_of(stream):
+                sink.write(*target, raw)
+
+
+def _end(api: Api, cache: Cache, view: View, grace_s: float, followers: list[_Follower]) -> None:
+    """Tell the Job and its pods to end, and wait until they have."""
+    try:
+        end_job(api, view.handle["job"], CANCELED, "canceled")
+    except Answered as exc:
+        if exc.status != 404:
+            raise
+    told: set[str] = set()
+
+    def has_ended(pod: KubePod) -> bool:
+        if is_over(pod):
+            return True
+        # Only once the Job controller has: it would replace one that is deleted before.
+        is_marked = pod.metadata.deletion_timestamp is not None
+        if is_marked and pod.metadata.name not in told:
+            told.add(pod.metadata.name)
+            _shorten(api, pod, grace_s)
+        # The logs know it seconds before the kubelet reports the end of a pod.
+        own = [follower for follower in followers if follower.pod == pod.metadata.name]
+        return is_marked and bool(own) and all(follower.has_seen_end for follower in own)
+
+    def have_ended() -> bool:
+        known = cache.get(view.job_name)
+        if known is not None and not all(has_ended(pod) for pod in known[1]):
+            return False
+        return all(has_ended(pod) for pod in pods_of(api, view.job_name))
+
+    if not cache.wait(have_ended, grace_s + SLACK_S, LOOK_S):
+        raise BackendUnavailable(f"the pods of Job {view.handle['job']} do not end")
+
+
+def pods_of(api: Api, job_name: str) -> list[KubePod]:
+    """Return the pods of one job.
+
+    Raises:
+        BackendUnavailable: The server can't be asked.
+    """
+    return api.list(api.pods, KubePod, {"labelSelector": f"{JOB_LABEL}={job_name}"})[0]
+
+
+def _shorten(api: Api, pod: KubePod, grace_s: float) -> None:
+    """Let a pod that is being deleted have no more than `grace_s` seconds."""
+    given_s = pod.metadata.deletion_grace_period_seconds
+    wanted_s = max(1, math.ceil(grace_s))
+    if given_s is not None and given_s <= wanted_s:
+        return
+    try:
+        body = {"gracePeriodSeconds": wanted_s}
+        api.request("DELETE", f"{api.pods}/{pod.metadata.name}", body=body)
+    except Answered as exc:
+        if exc.status != 404:
+            raise
