@@ -110,7 +110,9 @@ def read_task(
                     take(pieces)
     except Missing:
         return
-    demultiplexer.finish()
+    held_back = demultiplexer.finish()
+    if held_back:
+        take(held_back)
     words = plain(demultiplexer.errors.decode("utf-8", "replace"))
     if words and not any(part in words.lower() for part in _NOTHING_THERE):
         raise BackendUnavailable(f"the output of task {task_id} can't be read: {words}")
