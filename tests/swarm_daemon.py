@@ -52,6 +52,12 @@ def service(name: str) -> dict[str, Any]:
     return found  # type: ignore[no-any-return]
 
 
+def has_service(name: str) -> bool:
+    """Return whether the engine has a service of that name."""
+    names = docker("service", "ls", "--format", "{{.Name}}", "--filter", f"name={name}")
+    return name in names.split()
+
+
 def containers(name: str) -> list[dict[str, Any]]:
     """Return the engine's objects of the containers of one service."""
     label = f"label=com.docker.swarm.service.name={name}"
