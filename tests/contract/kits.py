@@ -159,7 +159,7 @@ class ContainerKit(Kit):
 
     fails = "sh -c 'exit 7'"
     # A first process of a container takes no signal from itself.
-    killed = "sh -c 'sh -c \"kill -9 $$\"'"
+    killed = "sh -c 'sh -c \"kill -9 \\$\\$\"; exit $?'"
     prints = "sh -c 'echo out; echo err >&2'"
     refused = "echo 'never ends"
     killed_code = 137

@@ -186,8 +186,18 @@ class EngineBackend(Backend):
             return
         if self._outage.age_s() < self._timing.fresh_s:
             raise BackendUnavailable(problem)
+        self._reach()
+
+    def _reach(self) -> None:
+        """Connect, unless that is done.
+
+        Raises:
+            BackendUnavailable: The engine can't be used; says what to do.
+        """
+        if self._outage.is_up:
+            return
         try:
-            self._engine.connect()
+            self._outage.connect(self._engine)
         except BackendUnavailable as exc:
             self._outage.down(SOURCE, exc)
             raise
@@ -197,6 +207,7 @@ class EngineBackend(Backend):
     def _create(self, entry: Entry, order: Order) -> None:
         share_path = engine_path(order, self.context.settings.store_base)
         try:
+            self._reach()
             handle = self._engine.create(order, share_path)
         except Unanswered:
             self._mover.post(lambda: self._jobs.unanswered(entry))

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from pman.backends._engine.port import Engine
 from pman.errors import BackendUnavailable
 
 _log = logging.getLogger(__name__)
@@ -30,9 +31,21 @@ class Outage:
         self._name = name
         self._on_up = on_up
         self._lock = threading.Lock()
+        self._connecting = threading.Lock()
         self._failures: dict[str, str] = {}
         self._failed_at = float("-inf")
         self._was_up = False
+
+    def connect(self, engine: Engine) -> None:
+        """Have the engine connect, for one thread at a time.
+
+        An SDK that two threads import at once is half there for one of them.
+
+        Raises:
+            BackendUnavailable: See `Engine.connect`.
+        """
+        with self._connecting:
+            engine.connect()
 
     @property
     def problem(self) -> str | None:

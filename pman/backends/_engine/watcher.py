@@ -53,7 +53,7 @@ class Watcher:
         while not self._stop.is_set():
             self._nudge.clear()
             try:
-                self._engine.connect()
+                self._outage.connect(self._engine)
                 self._engine.watch(self._changed, self._stop)
             except BackendUnavailable as exc:
                 self._failed(exc)
