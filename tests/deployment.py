@@ -59,6 +59,7 @@ class Deployment(DaemonProcess):
             "PMAN_STORAGETYPE": "claim",
             "PMAN_STORAGECLASS": f"{self.namespace}-jobs",
             "PMAN_CLAIMSIZE": CLAIM_SIZE,
+            "PMAN_KILLGRACE": "1",
         }
         claim_class = [
             {"op": "add", "path": "/spec/storageClassName", "value": f"{self.namespace}-db"}
@@ -141,9 +142,14 @@ class Deployment(DaemonProcess):
         return [path for path in (self.folder / "volumes").iterdir() if path.name != "db"]
 
     def objects_of_jobs(self) -> list[str]:
-        """Return Jobs, pods and claims that pman has made."""
-        words = ("get", "jobs,pods,persistentvolumeclaims", "-l", "pman.instance", "-o", "name")
-        return self.kubectl(*words).split()
+        """Return Jobs, pods and claims that pman has made and that are not about to go."""
+        words = ("get", "jobs,pods,persistentvolumeclaims", "-l", "pman.instance", "-o", "json")
+        items: list[Object] = json.loads(self.kubectl(*words))["items"]
+        return [
+            f"{item['kind']} {item['metadata']['name']}"
+            for item in items
+            if "deletionTimestamp" not in item["metadata"]
+        ]
 
     def log_text(self) -> str:
         return self.kubectl("logs", "deployment/pman", "--tail=-1")

@@ -11,6 +11,8 @@ from daemon_process import wait_until
 from deployment import Deployment
 from engines import need_kubernetes, need_swarm
 
+pytestmark = pytest.mark.slow
+
 #: A node of one machine takes its time, seconds.
 JOB_TIMEOUT_S = 120.0
 

@@ -30,13 +30,11 @@ from manifests import (
 
 import pman
 from pman.auth import parse_tokens
+from pman.backends._openshift import access, project
 from pman.config import Settings, parse_arguments
 
 BASE = ROOT / "openshift" / "base"
 OVERLAYS = ("kubernetes", "openshift")
-
-#: API groups that plain Kubernetes does not have.
-OPENSHIFT_SUFFIX = ".openshift.io"
 
 Right = tuple[str, str, str]
 
@@ -183,6 +181,26 @@ def test_overlay_of_the_documentation_builds(tree: Path) -> None:
     assert settings_of(kinds).storage_type == "pvc"
     assert settings_of(kinds).share_claim == "data"
     assert settings_of(kinds).disable_host_jobs
+
+
+def test_role_holds_what_the_backend_asks_for(overlays: dict[str, dict[str, Object]]) -> None:
+    asked = {
+        (need.group, need.resource, verb)
+        for need in (*access.NEEDS, *access.CLAIM_NEEDS)
+        for verb in need.verbs
+    }
+    # through the dynamic client: the project by its name, the routes by their label
+    on_openshift = {
+        (project.PROJECTS.partition("/")[0], "projects", "get"),
+        (project.ROUTES.partition("/")[0], "routes", "list"),
+    }
+    assert rights(overlays["kubernetes"]["Role"]["rules"]) == asked
+    assert rights(overlays["openshift"]["Role"]["rules"]) == asked | on_openshift
+
+
+def test_backend_finds_the_route(overlays: dict[str, dict[str, Object]]) -> None:
+    key, _, value = project.ROUTE_LABEL.partition("=")
+    assert overlays["openshift"]["Route"]["metadata"]["labels"][key] == value
 
 
 def test_rights_are_documented(overlays: dict[str, dict[str, Object]]) -> None:
