@@ -33,7 +33,7 @@ from pman.backends._swarm.spec import (
     service_spec,
 )
 from pman.backends._swarm.stopping import is_over, stop_everywhere, stop_here
-from pman.backends._swarm.tasks import Stage, newest, stage_of, view_of
+from pman.backends._swarm.tasks import Stage, is_stopped, newest, stage_of, view_of
 from pman.config import Settings
 from pman.errors import JobConflict, SubmitFailed, shown
 
@@ -263,7 +263,7 @@ class SwarmEngine(Engine):
         stages = {task["ID"]: stage_of(task) for task in tasks}
         running = [task for task in tasks if stages[task["ID"]] is Stage.RUNNING]
         is_here = all(task.get("NodeID") == self._inspector.node_id for task in running)
-        if tasks and is_here and Stage.WAITING not in stages.values():
+        if running and is_here and Stage.WAITING not in stages.values():
             stop_here(self._client, running, lambda: self._is_over(service_id), grace_s)
         else:
             stop_everywhere(self._client, service_id, lambda: self._is_over(service_id), grace_s)
@@ -296,7 +296,7 @@ class SwarmEngine(Engine):
         if view.phase is not Phase.WAITING or view.reason != "image_pull_failed":
             return False
         service = self._service(view.job_name, view.handle)
-        if service is None:
+        if service is None or is_stopped(service["Spec"].get("TaskTemplate")):
             return False
         now = view_of(service, self._tasks(service["ID"]))
         if not now.workers or any(each.state != "rejected" for each in now.workers):

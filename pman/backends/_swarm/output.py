@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable, Iterator
 
 from pman.backends._engine.port import Sink, View
-from pman.backends._swarm.client import EngineClient, url_path
+from pman.backends._swarm.client import CHUNK_BYTES, EngineClient, url_path
 from pman.backends._swarm.logs import Demultiplexer, Pieces
 from pman.backends._swarm.problems import Missing, plain
 from pman.backends._swarm.tasks import STAGES, Stage
@@ -81,6 +81,18 @@ def has_output(worker: Worker) -> bool:
     return STAGES.get(worker.state, Stage.WAITING) is not Stage.WAITING
 
 
+def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Join what comes line by line into pieces worth a call of the sink."""
+    block = bytearray()
+    for chunk in chunks:
+        block += chunk
+        if len(block) >= CHUNK_BYTES:
+            yield bytes(block)
+            block.clear()
+    if block:
+        yield bytes(block)
+
+
 def read_task(
     client: EngineClient,
     task_id: str,
@@ -104,10 +116,8 @@ def read_task(
     path = url_path("/tasks/{}/logs", task_id)
     try:
         with client.stream("GET", path, params) as stream:
-            for chunk in stream.chunks():
-                pieces = demultiplexer.feed(chunk)
-                if pieces:
-                    take(pieces)
+            for block in _blocks(stream.chunks()):
+                take(demultiplexer.feed(block))
     except Missing:
         return
     held_back = demultiplexer.finish()

@@ -145,7 +145,7 @@ def view_of(
     view = View(
         job_name=(spec.get("Labels") or {}).get(JOB_LABEL, ""),
         handle=handle,
-        phase=_phase(judged, 0 if is_ending else replicas),
+        phase=_phase(judged, replicas, is_ending),
         workers=[each.worker for each in judged],
         started_at=min(
             (at for each in judged if (at := each.started_at) is not None), default=None
@@ -162,9 +162,11 @@ def view_of(
     return view
 
 
-def _phase(judged: Sequence[TaskView], replicas: int) -> Phase:
+def _phase(judged: Sequence[TaskView], replicas: int, is_ending: bool) -> Phase:
     """A worker without its image counts as waiting while none of the others has got further."""
     ended = [each for each in judged if each.stage is Stage.ENDED]
+    if is_ending:  # no worker is added any more
+        return Phase.ENDED if len(ended) == len(judged) else Phase.RUNNING
     if all(each.can_start_yet for each in ended) and not any(each.has_started for each in judged):
         return Phase.WAITING if judged or replicas else Phase.ENDED
     if len(ended) == len(judged) >= replicas:
