@@ -8,6 +8,7 @@ waits for an engine, and nobody else changes an entry.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,10 +28,12 @@ from pman.backends._engine.table import Parts
 from pman.backends._engine.timing import Timing
 from pman.backends._engine.watcher import Watcher
 from pman.backends.base import Backend, BackendContext, Observer
-from pman.errors import BackendUnavailable
+from pman.errors import BackendUnavailable, PmanError, SubmitFailed
 from pman.job.record import Job
 from pman.job.spec import JobSpec
 from pman.output import STREAMS
+
+_log = logging.getLogger(__name__)
 
 
 class EngineBackend(Backend):
@@ -211,8 +214,14 @@ class EngineBackend(Backend):
             handle = self._engine.create(order, share_path)
         except Unanswered:
             self._mover.post(lambda: self._jobs.unanswered(entry))
-        except Exception:
+        except PmanError:
             if self._mover.ask(lambda: self._jobs.refused(entry), closed=True):
                 raise
+        except Exception as exc:
+            # Should it be there nevertheless, it belongs to no job, and is removed as an orphan.
+            _log.exception("job %s was not created", entry.name)
+            self._mover.post(lambda: self._jobs.refused(entry))
+            message = f"making the {self._engine.noun} failed: {exc!r}; the log of pman says more"
+            raise SubmitFailed(message) from exc
         else:
             self._mover.post(lambda: self._jobs.created(entry, handle))

@@ -194,10 +194,13 @@ def test_a_job_that_is_refused_is_forgotten(rig: Rig, error: Exception) -> None:
     assert list(rig.backend._jobs._entries) == [mark.name]
 
 
-def test_a_fault_of_an_engine_class_is_not_hidden(rig: Rig) -> None:
+def test_a_fault_of_an_engine_class_is_a_refusal(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
     rig.world.fail("create", KeyError("oops"))
-    with pytest.raises(KeyError):
+    with pytest.raises(SubmitFailed, match="oops"):
         rig.backend.submit(rig.job())
+    assert "Traceback" in caplog.text
 
 
 # --- names --------------------------------------------------------------------------------
