@@ -41,9 +41,10 @@ def docker(*words: str) -> str:
     return done.stdout.strip()
 
 
-def has_image(name: str) -> bool:
-    """Return whether the engine has an image."""
-    return bool(docker("image", "ls", "--quiet", name))
+def build_manager() -> None:
+    """Have the engine have `MANAGER_IMAGE`."""
+    folder = Path(__file__).parent / "swarm_manager"
+    docker("build", "--quiet", "--tag", MANAGER_IMAGE, str(folder))
 
 
 def service(name: str) -> dict[str, Any]:

@@ -13,13 +13,12 @@ from daemon_process import DaemonProcess, Reply, wait_until
 from probes import assert_refused, job_names
 from swarm_daemon import (
     IMAGE,
-    MANAGER_IMAGE,
     EngineProxy,
     Swarm,
+    build_manager,
     container_of,
     containers,
     docker,
-    has_image,
     record_of,
     service,
     services_of,
@@ -271,14 +270,10 @@ QUOTED = """a b|c"d|e'f|" -i evil -c "touch /tmp/x|$(id)|-c|--state||"""
 @pytest.fixture(scope="module")
 def managed_daemon(shared_swarm: Swarm) -> DaemonProcess:
     """A daemon that has the manager image make the services, as 2.2 does."""
-    if not has_image(MANAGER_IMAGE):
-        docker("build", "--quiet", "--tag", MANAGER_IMAGE, str(MANAGER_FOLDER))
+    build_manager()
     return shared_swarm.start(
         "--swarmManager", "container", "--pendingTimeout", "2", name="managed"
     )
-
-
-MANAGER_FOLDER = Path(__file__).parent.parent / "swarm_manager"
 
 
 @pytest.fixture(params=["one_daemon", "managed_daemon"], ids=["native", "container"])

@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import golden_replay as golden
 import pytest
-from daemon_process import Reply, wait_until
+from daemon_factory import NewDaemon
+from daemon_process import DaemonProcess, Reply, wait_until
+from engines import need_swarm
 from golden_replay import Overrule, error_like
-from swarm_daemon import Swarm, containers, docker, service
+from swarm_daemon import (
+    MANAGER_IMAGE,
+    Swarm,
+    build_manager,
+    containers,
+    docker,
+    service,
+    swarm_below,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -45,6 +55,8 @@ REFUSED = "row 4.2, 14.1: what can be refused at once is refused (400, 409, 503)
 NATIVE = "Backends, swarm: native records the manager and does the same itself"
 
 TREE = "$.d_ret.0.container.tree.J0.container"
+RECORDED_MANAGER = "fnndsc/swarm"
+
 NO_MATCH = {"0.container", "0.start", "0.end", "l_status", "l_logs"}
 
 
@@ -262,6 +274,26 @@ OVERRULED: dict[str, Overrule] = {
     ),
 }
 
+#: The same where a manager makes the services.
+BY_MANAGER: dict[str, Overrule] = {
+    "swarm-057-run-missing-manager-image": Overrule(
+        REFUSED,
+        502,
+        {
+            "$.status": False,
+            "$.meta": lambda v: "cmdMgr" not in v,
+            "$.error": error_like(type="SubmitFailed"),
+        },
+    ),
+    "swarm-058-status-missing-manager-image": Overrule(
+        "row 4.2, 14.1: no failure goes unsaid; the job is known, and has failed",
+        values={
+            "$.status": True,
+            "$.d_ret": lambda v: v["l_status"] == ["finishedWithError"],
+        },
+    ),
+}
+
 #: Fields of the service object whose value changes from run to run.
 VOLATILE_OF_SERVICE = frozenset({"ID", "Version.Index", "CreatedAt", "UpdatedAt"})
 
@@ -295,6 +327,12 @@ TASK_DIFFERENCES: dict[str, tuple[str, Any]] = {
     "Spec.ContainerSpec.StopGracePeriod": ("WIRE 14.2: 10 s, which --killGrace is, too", 10**10),
     "Spec.Resources": ("WIRE 14.2: {}; row 14.2: where limits are", {}),
     "Spec.Placement": ("WIRE 14.2: {}", {}),
+}
+
+#: The same for the service that a manager makes: as 2.2's, and then given its labels.
+MANAGED_DIFFERENCES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "Spec.Labels": (LABELS, lambda v: v != {}),
+    "PreviousSpec": (LABELS, lambda v: True),
 }
 
 EPOCH_SECONDS = "row 8.2: records also carry UTC epoch seconds"
@@ -359,19 +397,19 @@ LEAF_DIFFERENCES: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
 class Replay:
     """Daemons in a row, and what recordings and we call the same things."""
 
-    def __init__(self, swarm: Swarm) -> None:
+    def __init__(self, swarm: Swarm, maker: str) -> None:
         self.swarm = swarm
+        self.maker = maker
         self.shares = swarm.folder / "shares"
         (self.shares / "key-1").mkdir(parents=True)
         self.gate = self.shares / "key-1" / "gate"
         os.mkfifo(self.gate)
-        self.daemon = swarm.start(name="first")
+        self.daemon = self.start("first")
         self.service: dict[str, Any] = {}
 
-    def use_second_daemon(self) -> None:
-        self.daemon = self.swarm.start(
-            "--listeners", "1", "--pendingTimeout", "2", "--killGrace", "0", name="second"
-        )
+    def start(self, name: str, *flags: str, **environment: str) -> DaemonProcess:
+        flags = ("--swarmManager", self.maker, *flags)
+        return self.swarm.start(*flags, name=f"{self.maker}-{name}", environment=environment)
 
     def name(self, word: str) -> str:
         return self.swarm.jid(word)
@@ -388,7 +426,10 @@ class Replay:
                 meta[key] = self.name(meta[key])
         if meta.get("cmd") == LASTS:
             meta["cmd"] = WAITS
-        env = meta.get("container", {}).get("manager", {}).get("env", {})
+        manager = meta.get("container", {}).get("manager", {})
+        if self.maker == "container" and manager.get("image") == RECORDED_MANAGER:
+            manager["image"] = MANAGER_IMAGE
+        env = manager.get("env", {})
         if "serviceName" in env:
             env["serviceName"] = self.name(env["serviceName"])
         if "shareDir" in env:
@@ -403,7 +444,7 @@ class Replay:
     def run(self, cmd: str, jid: str, **env: str) -> None:
         """Start a job that no recording has the start of."""
         env = {name: self.name(value) for name, value in env.items()}
-        block = self.swarm.block(share=self.shares / "key-1", manager="fnndsc/swarm", **env)
+        block = self.swarm.block(share=self.shares / "key-1", **env)
         reply = self.daemon.run(cmd, self.name(jid), container=block)
         assert reply.status == 200, reply.body
 
@@ -416,6 +457,7 @@ class Replay:
     def as_recorded(self, text: str) -> str:
         """Return a text of ours with the names of the recording."""
         text = text.replace(self.name(""), "").replace(str(self.shares), "/tmp/share")
+        text = text.replace(MANAGER_IMAGE, RECORDED_MANAGER)
         text = text.replace(f'"{WAITS.split()[0]}"', '"sleep"').replace('"/share/gate"', '"20"')
         return text.replace(WAITS, LASTS)
 
@@ -439,9 +481,19 @@ def without_lengths(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, A
     return ours
 
 
-@pytest.fixture(scope="module")
-def replay(shared_swarm: Swarm) -> Replay:
-    return Replay(shared_swarm)
+@pytest.fixture(scope="module", params=["native", "container"])
+def replay(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    new_shared_daemon: NewDaemon,
+) -> Iterator[Replay]:
+    """Pman makes the services, or has the manager image make them as 2.2 did."""
+    need_swarm()
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "container":
+        build_manager()
+    with swarm_below(folder, new_shared_daemon) as swarm:
+        yield Replay(swarm, request.param)
 
 
 # --- what was so when an exchange was recorded ------------------------------------------------
@@ -533,13 +585,14 @@ def compare_service(replay: Replay, recorded: dict[str, Any]) -> None:
     """Compare the service that ran, field by field."""
     theirs = flat(recorded["service"][0])
     ours = flat(json.loads(replay.as_recorded(json.dumps(replay.service))))
+    differences = SERVICE_DIFFERENCES if replay.maker == "native" else MANAGED_DIFFERENCES
     for field in (theirs.keys() | ours.keys()) - VOLATILE_OF_SERVICE:
         their, our = theirs.get(field), ours.get(field)
-        (difference,) = [k for k in SERVICE_DIFFERENCES if field.startswith(k)] or [None]
+        (difference,) = [k for k in differences if field.startswith(k)] or [None]
         if difference is None:
             assert our == their, field
         else:
-            assert SERVICE_DIFFERENCES[difference][1](our), (field, our)
+            assert differences[difference][1](our), (field, our)
 
 
 def compare_files(replay: Replay, recorded: dict[str, Any]) -> None:
@@ -577,6 +630,8 @@ def check(replay: Replay, name: str) -> None:
     """Send a recorded request, and compare what is answered."""
     exchange = golden.load(name)
     overrule = OVERRULED.get(name, Overrule(AS_RECORDED))
+    if replay.maker == "container":
+        overrule = BY_MANAGER.get(name, overrule)
     reply = replay.send(name)
     assert reply.status == overrule.status, reply.body
     assert [n for n, _ in reply.headers[:2]] == ["Content-Length", "Content-Type"]
@@ -600,7 +655,8 @@ def test_reply_is_like_the_recorded_one(replay: Replay, name: str) -> None:
         OBJECTS[name](replay, golden.load(name))
         return
     if name == SECOND_DAEMON:
-        replay.use_second_daemon()
+        flags = ("--listeners", "1", "--pendingTimeout", "2", "--killGrace", "0")
+        replay.daemon = replay.start("second", *flags)
     BEFORE.get(name, lambda _: None)(replay)
     check(replay, name)
     AFTER.get(name, lambda _: None)(replay)
@@ -609,9 +665,7 @@ def test_reply_is_like_the_recorded_one(replay: Replay, name: str) -> None:
 
 def test_without_an_engine_run_is_refused_and_status_as_recorded(replay: Replay) -> None:
     nowhere = f"unix://{replay.swarm.folder}/nosuch.sock"
-    replay.daemon = replay.swarm.start(
-        "--listeners", "1", name="unreachable", environment={"DOCKER_HOST": nowhere}
-    )
+    replay.daemon = replay.start("unreachable", "--listeners", "1", DOCKER_HOST=nowhere)
     block = replay.swarm.block()
     reply = replay.daemon.run("true", replay.name("noeng"), container=block)
     assert reply.status == 503, REFUSED
@@ -623,9 +677,7 @@ def test_storebase_replaces_the_parent_of_the_share(replay: Replay) -> None:
     (replay.shares / "key-9").mkdir()
     base = replay.swarm.folder / "store"
     (base / "key-9").mkdir(parents=True)
-    replay.daemon = replay.swarm.start(
-        "--listeners", "1", name="storebase", environment={"STOREBASE": str(base)}
-    )
+    replay.daemon = replay.start("storebase", "--listeners", "1", STOREBASE=str(base))
     check(replay, STOREBASE)
     mounts = service(replay.name("sb"))["Spec"]["TaskTemplate"]["ContainerSpec"]["Mounts"]
     assert mounts == [{"Type": "bind", "Source": f"{base}/key-9", "Target": "/share"}]
@@ -633,5 +685,8 @@ def test_storebase_replaces_the_parent_of_the_share(replay: Replay) -> None:
 
 
 def test_every_overruled_exchange_exists() -> None:
-    assert set(OVERRULED) | set(BEFORE) | set(AFTER) | {UNREACHABLE, STOREBASE} <= set(ORDER)
-    assert all(overrule.line for overrule in OVERRULED.values())
+    assert set(OVERRULED) | set(BY_MANAGER) | set(BEFORE) | set(AFTER) | {
+        UNREACHABLE,
+        STOREBASE,
+    } <= set(ORDER)
+    assert all(overrule.line for overrule in [*OVERRULED.values(), *BY_MANAGER.values()])

@@ -38,10 +38,8 @@ def schedule(engine, name, options):
     container = {"Image": options.image, "Command": shlex.split(options.command), "TTY": True}
     if options.mount:
         container["Mounts"] = [{"Type": "bind", "Source": options.mount, "Target": "/share"}]
-    template = {
-        "ContainerSpec": container,
-        "RestartPolicy": {"Condition": options.restart_policy, "Delay": 0, "MaxAttempts": 0},
-    }
+    policy = {"Condition": options.restart_policy, "Delay": 0, "MaxAttempts": 0, "Window": 0}
+    template = {"ContainerSpec": container, "RestartPolicy": policy}
     print(engine.ask("POST", "/services/create", {"Name": name, "TaskTemplate": template}))
 
 
