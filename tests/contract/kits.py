@@ -18,11 +18,13 @@ from recorder import Recorder, make_job
 
 from pman.backends.base import Backend, BackendContext
 from pman.backends.host import HostBackend
+from pman.backends.openshift import OpenShiftBackend
 from pman.backends.stub import StubBackend
+from pman.backends.swarm import SwarmBackend
 from pman.config import Settings
 from pman.job.record import Job
 from pman.job.spec import JobSpec, spec_from_meta
-from pman.output import OutputFiles
+from pman.output import STREAMS, OutputFiles
 
 #: Image for container jobs; every engine of the tests has it.
 IMAGE = "local/busybox:1"
@@ -39,7 +41,7 @@ class Kit:
             9; print "out" and "err" to their streams; last for a minute.
         refused: A command that `check` refuses.
         killed_code: Exit code of a job that was ended by signal 9.
-        stdout, stderr: What is kept of `prints`.
+        streams: What is kept of `prints`: stdout, stderr.
         deadline_s: How long anything may take.
     """
 
@@ -50,7 +52,7 @@ class Kit:
     lasts = "sleep 60"
     refused = "x" * 200_000
     killed_code: int | None = None
-    stdout, stderr = "out\n", "err\n"
+    streams = ("out\n", "err\n")
     deadline_s = 30.0
 
     def __init__(self, folder: Path) -> None:
@@ -83,6 +85,11 @@ class Kit:
     def leftovers(self) -> list[str]:
         """Return what the backend still keeps of jobs: their names, with what may follow."""
         raise NotImplementedError
+
+    def printed(self, job: Job) -> tuple[str, str]:
+        """Return what is kept of a job's streams."""
+        stdout, stderr = (self.output.read_text(job.name, 0, name) for name in STREAMS)
+        return stdout, stderr
 
     def job(self, cmd: str) -> Job:
         """Make a job that has just been accepted."""
@@ -197,8 +204,6 @@ class SwarmKit(ContainerKit):
         super().__init__(folder)
 
     def build(self, context: BackendContext) -> Backend:
-        from pman.backends.swarm import SwarmBackend
-
         return SwarmBackend(context)
 
     def leftovers(self) -> list[str]:
@@ -217,17 +222,18 @@ class SwarmKit(ContainerKit):
 
 
 class OpenShiftKit(ContainerKit):
-    """The openshift backend on a real Kubernetes, which keeps both streams as one."""
+    """The openshift backend on a real Kubernetes.
 
-    stdout, stderr = "out\nerr\n", ""
+    It keeps both streams as one, in the order in which it happens to read them.
+    """
+
+    streams = ("err\nout\n", "")
 
     def __init__(self, folder: Path) -> None:
         need_kubernetes()
         super().__init__(folder)
 
     def build(self, context: BackendContext) -> Backend:
-        from pman.backends.openshift import OpenShiftBackend
-
         return OpenShiftBackend(context)
 
     def settings(self) -> Settings:
@@ -239,6 +245,10 @@ class OpenShiftKit(ContainerKit):
             store_base=str(self.share.parent),
             job_uid=CONTAINER_UID,
         )
+
+    def printed(self, job: Job) -> tuple[str, str]:
+        stdout, stderr = super().printed(job)
+        return "".join(sorted(stdout.splitlines(keepends=True))), stderr
 
     def leftovers(self) -> list[str]:
         form = 'jsonpath={range .items[*]}{.metadata.labels.pman\\.job}{"\\n"}{end}'

@@ -56,8 +56,7 @@ def test_a_job_that_is_killed_tells_the_signal(kit: Kit) -> None:
 def test_streams_are_kept_apart(kit: Kit) -> None:
     (job,) = run(kit, kit.prints)
     kit.recorder.wait(job, JobState.COMPLETED)
-    assert kit.output.read_text(job.name, 0, "stdout") == kit.stdout
-    assert kit.output.read_text(job.name, 0, "stderr") == kit.stderr
+    assert kit.printed(job) == kit.streams
 
 
 def test_many_jobs_at_once_run_once_each(kit: Kit) -> None:
@@ -184,7 +183,7 @@ def test_output_survives_a_new_daemon(kit: Kit) -> None:
     second = kit.opened()
     second.reconcile([job])
     kit.recorder.wait(job, JobState.COMPLETED)
-    assert kit.output.read_text(job.name, 0, "stdout") == kit.stdout
+    assert kit.printed(job) == kit.streams
 
 
 def test_settled_and_remove_leave_nothing(kit: Kit) -> None:
@@ -202,7 +201,7 @@ def test_settled_and_remove_leave_nothing(kit: Kit) -> None:
     kit.recorder.wait(last)
     (kept,) = wait_until(lambda: one_of(kit.leftovers()), "one job is left", kit.deadline_s)
     assert kept.startswith(last.name)
-    assert kit.output.read_text(settled.name, 0, "stdout") == kit.stdout
+    assert kit.printed(settled) == kit.streams
     assert not kit.output.folder(removed.name).exists()
 
 
