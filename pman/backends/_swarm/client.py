@@ -14,7 +14,12 @@ from typing import Any
 
 import msgspec
 
-from pman.backends._swarm.problems import Missing, answer_problem, connection_problem
+from pman.backends._swarm.problems import (
+    Missing,
+    answer_problem,
+    connection_problem,
+    socket_path,
+)
 from pman.errors import BackendUnavailable, shown
 
 #: Longest wait for a connection, and for the next bytes of an answer, seconds.
@@ -88,11 +93,13 @@ class EngineClient:
             BackendUnavailable: It doesn't; says what to do.
         """
         try:
-            if not self._api_version:
+            if self._api_version:
+                self.ping()  # a frozen engine is noticed sooner than by what follows
+            else:
                 self._api_version = self._negotiate()
             info: dict[str, Any] = self.get("/info")
         except BackendUnavailable:
-            self._forget()  # what comes back may be another engine
+            self.close()  # what comes back may be another engine
             raise
         _check_swarm(info.get("Swarm") or {})
         return info
@@ -188,17 +195,14 @@ class EngineClient:
         return {"X-Registry-Auth": header.decode("ascii")} if header else {}
 
     def close(self) -> None:
-        """Close idle connections; twice is safe."""
+        """Close connections, those in use as soon as they are not; twice is safe."""
         with self._lock:
+            self._api_version = ""
             idle, self._idle = self._idle, []
         for session in idle:
             session.close()
 
     # --- sessions ---------------------------------------------------------------------------
-
-    def _forget(self) -> None:
-        self._api_version = ""
-        self.close()
 
     def _negotiate(self) -> str:
         """Return the API version to speak.
@@ -251,12 +255,15 @@ class EngineClient:
             ) from exc
         try:
             kwargs = docker.utils.kwargs_from_env(dict(self._environ))
-            return docker.APIClient(version=version, timeout=READ_TIMEOUT_S, **kwargs)
+            session = docker.APIClient(version=version, timeout=READ_TIMEOUT_S, **kwargs)
         except docker.errors.DockerException as exc:
             raise BackendUnavailable(
                 f"docker engine can't be addressed: {exc}; look at DOCKER_HOST, DOCKER_TLS_VERIFY"
                 " and DOCKER_CERT_PATH"
             ) from exc
+        if socket_path(self.host):
+            session.trust_env = False  # proxies and .netrc mean nothing to a unix socket
+        return session
 
     def _send(
         self,

@@ -59,6 +59,8 @@ class Inspector:
         code = task["Status"]["ContainerStatus"].get("ExitCode")
         return fact.started_at is None or (code == _KILLED and fact.is_oom is None)
 
+    # An engine may overlook that memory ran out within some 30 ms of the start: it listens for that
+    # only once the container runs. Nothing tells such an end from another by SIGKILL.
     def _inspect(self, task_id: str, container: str) -> None:
         try:
             found = self._client.get(url_path("/containers/{}/json", container))
