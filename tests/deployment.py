@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from daemon_process import DEADLINE_S, Connection, DaemonProcess, Reply
+from daemon_process import DEADLINE_S, Connection, DaemonProcess, Reply, wait_until
 from image_container import built_image
 from manifests import KubectlFailed, Object, kubectl, tree_with_tokens
 
@@ -155,7 +155,16 @@ class Deployment(DaemonProcess):
         return self.kubectl("logs", "deployment/pman", "--tail=-1")
 
     def connect(self, timeout_s: float = DEADLINE_S) -> Connection:
-        return Connection(self.address, timeout_s)
+        """As `DaemonProcess.connect`; the node learns of a new pod a while after we do."""
+
+        def knock() -> Connection | None:
+            try:
+                return Connection(self.address, timeout_s)
+            except ConnectionRefusedError:
+                return None
+
+        found: Connection = wait_until(knock, "the Service leads to pman")
+        return found
 
     def post(self, action: str, headers: dict[str, str] | None = None, **meta: Any) -> Reply:
         """As `DaemonProcess.post`, with the token unless `headers` are given."""

@@ -113,4 +113,7 @@ def test_pod_needed_no_second_start(deployed: Deployment) -> None:
     """Probes leave it alone, and no right was missing."""
     (pod,) = deployed.pods()
     assert [status["restartCount"] for status in pod["status"]["containerStatuses"]] == [0]
-    assert "forbidden" not in deployed.log_text().lower()
+    log = deployed.log_text()
+    assert "persistentvolumeclaims" in log
+    assert "=NO" not in log
+    assert "forbidden" not in log.lower()
