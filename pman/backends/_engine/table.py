@@ -22,7 +22,7 @@ from pman.config import Settings
 from pman.job.observation import Observation
 
 #: Threads for calls that are over soon, for those that wait for containers to end, and for looks.
-CALL_THREADS, STOP_THREADS, LOOK_THREADS = 8, 8, 1
+CALL_THREADS, STOP_THREADS, LOOK_THREADS = 8, 32, 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
