@@ -130,7 +130,7 @@ def test_a_watch_notices_that_the_connection_broke(box: SwarmBox, proxy: Proxy) 
 def test_a_watch_notices_an_engine_that_is_frozen(
     box: SwarmBox, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "BEAT_PERIOD_S", 0.05)
+    monkeypatch.setattr(events, "BEAT_PERIOD_S", 0.01)
     monkeypatch.setattr(client, "PING_TIMEOUT_S", 0.3)
     thread, failures = watch_failure(box)
     proxy.flows.clear()

@@ -19,6 +19,7 @@ from pman.backends._engine.port import (
 )
 from pman.backends._swarm import output
 from pman.backends._swarm.client import EngineClient, filters, url_path
+from pman.backends._swarm.elsewhere import Elsewhere
 from pman.backends._swarm.events import Event, EventWatch
 from pman.backends._swarm.facts import Facts
 from pman.backends._swarm.inspection import Inspector
@@ -41,7 +42,7 @@ from pman.errors import JobConflict, SubmitFailed, shown
 _HOT_ACTIONS = frozenset({"start", "die", "oom", "create"})
 
 #: Names of services whose job is remembered, for events that carry no label.
-_MAX_NAMES = 10_000
+_MAX_NAMES = 20_000
 
 _TASK_ATTRIBUTE = "com.docker.swarm.task.id"
 _SERVICE_ATTRIBUTE = "com.docker.swarm.service.name"
@@ -64,7 +65,9 @@ class SwarmEngine(Engine):
         self._watch = EventWatch(self._client)
         self._managers = Managers(self._client, instance)
         self._is_managed = settings.swarm_manager == "container"
-        self._job_names: dict[str, str] = {}  # {name of the service: name of the job}
+        self._ours = filters(label=[f"{INSTANCE_LABEL}={instance}"])
+        self._elsewhere = Elsewhere(self._client, self._ours)
+        self._job_names: dict[str, str] = {}  # {name or id of the service: name of the job}
         self._changed: Changed = lambda _job_name, _is_hot: None
 
     def connect(self) -> None:
@@ -143,18 +146,17 @@ class SwarmEngine(Engine):
 
     def look_all(self) -> dict[str, View]:
         """See `Engine`."""
-        ours = filters(label=[f"{INSTANCE_LABEL}={self._instance}"])
         # Tasks first: a service that is made in between has none yet, which says nothing wrong.
         tasks_of: dict[str, list[Mapping[str, Any]]] = {}
-        for task in self._client.get("/tasks", ours) or []:
+        for task in self._client.get("/tasks", self._ours) or []:
             tasks_of.setdefault(task["ServiceID"], []).append(task)
-        services = self._client.get("/services", ours) or []
+        services = self._client.get("/services", self._ours) or []
         lost = self._inspector.lost_nodes(each for tasks in tasks_of.values() for each in tasks)
         views = {}
         for service in services:
             view = self._view(service, tasks_of.get(service["ID"], []), lost)
-            self._remember(view.handle["name"], view.job_name)
             if view.job_name:
+                self._remember(view.handle["name"], view.job_name)
                 views[view.job_name] = view
         return views
 
@@ -189,7 +191,11 @@ class SwarmEngine(Engine):
         tasks = list(tasks)
         self._inspector.inspect(tasks)
         view = view_of(service, tasks, self._facts.get, lost)
-        if view.job_name and self._inspector.is_ending(tasks):
+        if not view.job_name:
+            return view
+        self._remember(service["ID"], view.job_name)
+        self._elsewhere.note(tasks, self._inspector.node_id)
+        if self._inspector.is_ending(tasks):
             self._changed(view.job_name, True)  # what the event has said is still to come
         return view
 
@@ -198,11 +204,17 @@ class SwarmEngine(Engine):
     def watch(self, changed: Changed, stop: threading.Event) -> None:
         """See `Engine`."""
         self._changed = changed
-        self._watch.follow(self._take, lambda: changed(None, False), stop)
+        self._watch.follow(self._take, lambda: changed(None, False), self._beat, stop)
 
     def interrupt(self) -> None:
         """See `Engine`."""
         self._watch.interrupt()
+
+    def _beat(self) -> None:
+        def report(service_id: str) -> None:
+            self._changed(self._job_names.get(service_id), False)
+
+        self._elsewhere.beat(self._inspector.node_id, report)
 
     def _take(self, event: Event) -> None:
         """Say which job an event is about; note what only events tell."""
@@ -217,6 +229,7 @@ class SwarmEngine(Engine):
             job_name = self._job_names.get(name)
             if action == "remove":
                 self._job_names.pop(name, None)
+                self._job_names.pop(actor.get("ID", ""), None)
         else:
             job_name = self._job_of_container(attributes)
             self._note(event, action, attributes.get(_TASK_ATTRIBUTE, ""))

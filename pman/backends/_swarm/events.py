@@ -12,9 +12,8 @@ import msgspec
 from pman.backends._swarm.client import EngineClient, Stream, filters
 from pman.errors import BackendUnavailable
 
-#: How often the engine is asked whether it is still there, seconds. A frozen engine gives no error
-#: on a connection that waits for events.
-BEAT_PERIOD_S = 10.0
+#: Between two beats while events are waited for, seconds.
+BEAT_PERIOD_S = 1.0
 
 #: What is asked for. Labels are not: events of services carry none.
 _FILTERS = filters(
@@ -35,12 +34,18 @@ class EventWatch:
         self._is_silent = False
 
     def follow(
-        self, take: Callable[[Event], None], ready: Callable[[], None], stop: threading.Event
+        self,
+        take: Callable[[Event], None],
+        ready: Callable[[], None],
+        beat: Callable[[], None],
+        stop: threading.Event,
     ) -> None:
         """Give each event to `take` until `stop` is set; blocks.
 
         Args:
             ready: Called once no later event is missed.
+            beat: Called each `BEAT_PERIOD_S` by another thread; raises `BackendUnavailable` when
+                the engine is silent: one that is frozen gives no error to who waits for events.
         Raises:
             BackendUnavailable: The connection broke, or the engine does not answer.
         """
@@ -49,11 +54,13 @@ class EventWatch:
         params: dict[str, str | int] = {"since": _whole_second(self._client.ping()), **_FILTERS}
         self._is_silent = False
         done = threading.Event()
-        beat = threading.Thread(target=self._beat, args=(done,), name="swarm-beat", daemon=True)
+        beats = threading.Thread(
+            target=self._beat, args=(beat, done), name="swarm-beat", daemon=True
+        )
         with self._client.stream("GET", "/events", params, timeout_s=None) as stream:
             with self._lock:
                 self._stream = stream
-            beat.start()
+            beats.start()
             try:
                 if not stop.is_set():
                     ready()
@@ -78,11 +85,11 @@ class EventWatch:
             if self._stream is not None:
                 self._stream.interrupt()
 
-    def _beat(self, done: threading.Event) -> None:
+    def _beat(self, beat: Callable[[], None], done: threading.Event) -> None:
         """Ask now and then whether the engine is there; end the stream when it isn't."""
         while not done.wait(BEAT_PERIOD_S):
             try:
-                self._client.ping()
+                beat()
             except BackendUnavailable:
                 self._is_silent = True
                 self.interrupt()
