@@ -64,10 +64,8 @@ def grant_command(user: str, namespace: str) -> str:
         user: As the server spells it: `system:serviceaccount:<namespace>:<name>` or a login.
     """
     parts = user.split(":")
-    if is_openshift:
-        return f"oc adm policy add-role-to-user edit {user or '<user>'} -n {namespace}"
     if len(parts) == 4 and parts[:2] == ["system", "serviceaccount"]:
         subject = f"--serviceaccount={parts[2]}:{parts[3]}"
     else:
-        subject = f"--user={user or '<user>'}"
+        subject = f"--user={user}"
     return f"kubectl create rolebinding pman --clusterrole=edit {subject} -n {namespace}"

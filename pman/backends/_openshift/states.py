@@ -106,6 +106,9 @@ def _judge(job: KubeJob, pods: list[PodView], view: View) -> None:
         view.reason, view.message = "deadline_exceeded", failed.message
     elif first is None:
         view.reason, view.message = "error", failed.message or failed.reason
+    for pod in pods:
+        if pod is not first and pod.worker.reason == DELETED:
+            pod.worker.reason, pod.worker.message = "stopped", "ended along with its job"
 
 
 def _first_failure(pods: list[PodView]) -> PodView | None:

@@ -132,11 +132,10 @@ def _add_swift(found: Storage, order: Order, settings: Settings, namespace: str)
         {"name": "kubecfg-volume", "secret": {"secretName": settings.kubecfg_secret}},
         {"name": "local-volume", "emptyDir": {}},
     ]
-    mounts = [
-        {"name": SHARE, "mountPath": SHARE_PATH},
-        {"name": "swift-credentials", "mountPath": "/etc/swift", "readOnly": True},
-        {"name": "local-volume", "mountPath": "/local"},
-    ]
+    share = {"name": SHARE, "mountPath": SHARE_PATH}
+    local = {"name": "local-volume", "mountPath": "/local"}
+    secret = {"name": "swift-credentials", "mountPath": "/etc/swift", "readOnly": True}
+    kubeconfig = {"name": "kubecfg-volume", "mountPath": "/tmp/.kube/", "readOnly": True}  # noqa: S108
     env = {"SWIFT_KEY": order.jid}
     found.init.append(
         {
@@ -144,7 +143,7 @@ def _add_swift(found: Storage, order: Order, settings: Settings, namespace: str)
             "image": settings.swift_image,
             "command": ["python3", "get_data.py"],
             "env": env | {"INCOMING_DIR": incoming, "OUTGOING_DIR": outgoing},
-            "volumeMounts": mounts,
+            "volumeMounts": [share, secret, local],
         }
     )
     found.helpers.append(
@@ -159,10 +158,7 @@ def _add_swift(found: Storage, order: Order, settings: Settings, namespace: str)
                 "OPENSHIFTMGR_PROJECT": namespace,
                 "OUTGOING_DIR": outgoing,
             },
-            "volumeMounts": [
-                *mounts,
-                {"name": "kubecfg-volume", "mountPath": "/tmp/.kube/", "readOnly": True},  # noqa: S108
-            ],
+            "volumeMounts": [share, secret, kubeconfig, local],
         }
     )
 
