@@ -19,7 +19,8 @@ from pman.wire import CONTRACT_VERSION, NAME
 def hello(request: ActionRequest, context: ActionContext) -> Outcome:
     """Answer `{"askAbout": "timestamp" | "sysinfo" | "echoBack", "echoBack"?: any}`.
 
-    `d_ret` holds name, version and the topic; an unknown topic is answered with status false.
+    `d_ret` holds name, version and the topic; an unknown topic is answered with status false. Where
+    OpenShift routes requests to pman, `route` says from which address.
     Source: WIRE.md 4.1.
     """
     if "askAbout" not in request.meta:
@@ -34,6 +35,9 @@ def hello(request: ActionRequest, context: ActionContext) -> Outcome:
         about["sysinfo"] = system_information()
     else:
         return Outcome(False, about)
+    for backend in context.backends.values():
+        if backend.route_url is not None:
+            about["route"] = backend.route_url
     return Outcome(True, about)
 
 

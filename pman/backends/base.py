@@ -109,6 +109,11 @@ class Backend(abc.ABC):
     def close(self) -> None:
         """Stop watching, within seconds. Jobs run on."""
 
+    @property
+    def route_url(self) -> str | None:
+        """Where clients from outside reach pman through the platform of this backend, or None."""
+        return None
+
     def logs(self, job: Job) -> list[str]:
         """Return the `l_logs` entries of one job; from memory or files, never from an engine."""
         return []

@@ -52,6 +52,15 @@ def test_hello_gives_back_any_value(pman: Harness, text: Any) -> None:
     assert reply.json["d_ret"]["echoBack"] == {"msg": text}
 
 
+def test_hello_shows_the_route_where_there_is_one(
+    pman: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "https://pman.example.org"
+    assert "route" not in pman.post("hello", {"askAbout": "timestamp"}).json["d_ret"]
+    monkeypatch.setattr(type(pman.backend), "route_url", url, raising=False)
+    assert pman.post("hello", {"askAbout": "timestamp"}).json["d_ret"]["route"] == url
+
+
 def test_hello_without_a_text_to_give_back_is_refused(pman: Harness) -> None:
     reply = pman.post("hello", {"askAbout": "echoBack"})
     assert (reply.code, reply.error["field"]) == (400, "echoBack")
