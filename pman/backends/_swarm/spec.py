@@ -34,10 +34,16 @@ _NANO_PER_MILLI = 10**6
 
 
 def service_name(order: Order) -> str:
-    """Return the name of a job's service: as sent, else made from the jid."""
+    """Return the name of a job's service: as sent, else the jid, made legal where it isn't."""
     if order.service_name is not None:
         return order.service_name
+    if _is_legal(order.jid):
+        return order.jid
     return legal_name(order.jid, f"job-{order.job_name.rpartition('_')[2][:8]}".rstrip("-"))
+
+
+def _is_legal(name: str) -> bool:
+    return len(name) <= MAX_NAME and _NAME.fullmatch(name) is not None
 
 
 def check_name(order: Order) -> None:
@@ -47,7 +53,7 @@ def check_name(order: Order) -> None:
         RequestError: It isn't.
     """
     name = order.service_name
-    if name is None or (len(name) <= MAX_NAME and _NAME.fullmatch(name)):
+    if name is None or _is_legal(name):
         return
     raise RequestError(
         f"{NAME_FIELD} is {shown(name)}, expected at most {MAX_NAME} letters, digits, '-' and '_',"

@@ -117,6 +117,7 @@ def test_a_clients_label_does_not_replace_ours() -> None:
     [
         ({"service_name": "Given_Name"}, "Given_Name"),
         ({"jid": "Job #7"}, "job-7"),
+        ({"jid": "Job_7-a"}, "Job_7-a"),
         ({"jid": "", "job_name": "20260101000000.000000_0a1b2c3d-1111"}, "job-0a1b2c3d"),
         ({"jid": "x" * 80}, "x" * 63),
         ({"jid": "", "job_name": ""}, "job"),
