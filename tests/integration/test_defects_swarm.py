@@ -409,6 +409,21 @@ def test_defect_39_name_of_a_service_that_is_not_ours(
         docker("service", "rm", name)
 
 
+def test_defect_39_name_that_differs_in_its_letters_case_only(
+    daemon: DaemonProcess, shared_swarm: Swarm
+) -> None:
+    """The engine takes them for the same, but does not find one by the other."""
+    jid = shared_swarm.jid("case")
+    shared_swarm.run(daemon, "sleep 60", "case")
+    wait_running(daemon, jid)
+    before = job_names(daemon)
+    block = shared_swarm.block(serviceName=jid.title())
+    reply = shared_swarm.run(daemon, "true", "other", container=block)
+    assert_refused(reply, 409, "JobConflict", NAME_FIELD)
+    assert job_names(daemon) == before
+    assert daemon.post("delete", value=jid).status == 200
+
+
 def test_defect_39_name_of_a_job_that_runs(daemon: DaemonProcess, shared_swarm: Swarm) -> None:
     jid = shared_swarm.jid("busy")
     shared_swarm.run(daemon, "sleep 60", "busy")

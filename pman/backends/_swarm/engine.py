@@ -44,6 +44,9 @@ _HOT_ACTIONS = frozenset({"start", "die", "oom", "create"})
 #: Names of services whose job is remembered, for events that carry no label.
 _MAX_NAMES = 20_000
 
+#: So often a name is tried that somebody has and nobody is seen to have.
+_MAX_TRIES = 5
+
 _TASK_ATTRIBUTE = "com.docker.swarm.task.id"
 _SERVICE_ATTRIBUTE = "com.docker.swarm.service.name"
 
@@ -99,14 +102,14 @@ class SwarmEngine(Engine):
         )
         self._remember(spec["Name"], order.job_name)
         headers = self._client.registry_headers(order.image)
-        while True:
+        for _ in range(_MAX_TRIES):
             try:
                 made = self._client.post("/services/create", spec, headers=headers)
                 return {"service": made["ID"], "name": spec["Name"]}
             except Refused as exc:
                 if exc.status != 409:
                     raise
-            occupant = self._occupant(spec["Name"])
+            occupant = self._occupant(spec["Name"]) or self._namesake(spec["Name"])
             if occupant is None:
                 continue  # gone in the meantime
             if self._is_of(occupant, order):
@@ -114,6 +117,7 @@ class SwarmEngine(Engine):
             if not self._is_replaceable(occupant, order):
                 raise self._conflict(occupant, order)
             self._client.delete(url_path("/services/{}", occupant["ID"]))
+        raise SubmitFailed(f"the name {shown(spec['Name'])} is taken anew each time it is free")
 
     def _create_by_manager(self, order: Order, share_path: str | None) -> dict[str, Any]:
         """Have the payload's manager make the service, and make it ours by labels."""
@@ -335,6 +339,14 @@ class SwarmEngine(Engine):
         except Missing:
             return None
         return found if found["Spec"].get("Name") == name else None
+
+    def _namesake(self, name: str) -> Mapping[str, Any] | None:
+        """Return the service whose name differs in case only: it has the name, unfound by it."""
+        for service in self._client.get("/services") or []:
+            if service["Spec"].get("Name", "").lower() == name.lower():
+                found: Mapping[str, Any] = service
+                return found
+        return None
 
     def _is_of(self, occupant: Mapping[str, Any], order: Order) -> bool:
         labels = occupant["Spec"].get("Labels") or {}
