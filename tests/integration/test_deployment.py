@@ -115,5 +115,6 @@ def test_pod_needed_no_second_start(deployed: Deployment) -> None:
     assert [status["restartCount"] for status in pod["status"]["containerStatuses"]] == [0]
     log = deployed.log_text()
     assert "persistentvolumeclaims" in log
+    assert log.count("rights in") == 1
     assert "=NO" not in log
     assert "forbidden" not in log.lower()

@@ -30,7 +30,8 @@ from manifests import (
 
 import pman
 from pman.auth import parse_tokens
-from pman.backends._openshift import access, project
+from pman.backends._openshift import project
+from pman.backends._openshift.access import needs_of
 from pman.config import Settings, parse_arguments
 
 BASE = ROOT / "openshift" / "base"
@@ -184,18 +185,11 @@ def test_overlay_of_the_documentation_builds(tree: Path) -> None:
 
 
 def test_role_holds_what_the_backend_asks_for(overlays: dict[str, dict[str, Object]]) -> None:
-    asked = {
-        (need.group, need.resource, verb)
-        for need in (*access.NEEDS, *access.CLAIM_NEEDS)
-        for verb in need.verbs
-    }
-    # through the dynamic client: the project by its name, the routes by their label
-    on_openshift = {
-        (project.PROJECTS.partition("/")[0], "projects", "get"),
-        (project.ROUTES.partition("/")[0], "routes", "list"),
-    }
-    assert rights(overlays["kubernetes"]["Role"]["rules"]) == asked
-    assert rights(overlays["openshift"]["Role"]["rules"]) == asked | on_openshift
+    with_claims = Settings(storage_type="claim")
+    for overlay in OVERLAYS:
+        needs = needs_of(with_claims, is_openshift=overlay == "openshift")
+        asked = {(need.group, need.resource, verb) for need in needs for verb in need.verbs}
+        assert rights(overlays[overlay]["Role"]["rules"]) == asked
 
 
 def test_backend_finds_the_route(overlays: dict[str, dict[str, Object]]) -> None:

@@ -103,7 +103,7 @@ class Looks:
 
     def _look(self, wanted: Wanted) -> dict[str, View]:
         if not self._outage.is_up:
-            self._engine.connect()
+            self._outage.connect(self._engine)
         if wanted is None:
             return self._engine.look_all()
         views = {}

@@ -1,4 +1,4 @@
-"""Whether we may do what we must, asked when a connection is made; said in one table.
+"""Whether we may do what we must, asked when a connection is made; one table in the log says it.
 
 `SelfSubjectAccessReview` answers for each verb; OpenShift's own kinds go through the dynamic client
 of its SDK.
@@ -43,6 +43,11 @@ NEEDS = (
 )
 #: The same where each job has a claim.
 CLAIM_NEEDS = (Need("", "persistentvolumeclaims", ("create", "get", "list", "patch", "delete")),)
+#: The same on OpenShift. Whether the project is open to us is tried before it is asked.
+OPENSHIFT_NEEDS = (
+    Need(project.PROJECTS.partition("/")[0], "projects", ("get",), is_essential=False),
+    Need(project.ROUTES.partition("/")[0], "routes", ("list",), is_essential=False),
+)
 
 
 class _ReviewStatus(msgspec.Struct):
@@ -53,9 +58,27 @@ class _Review(msgspec.Struct):
     status: _ReviewStatus
 
 
-def check_access(api: Api, settings: Settings) -> str | None:
+class Said:
+    """What the log says of our rights by now, so that it is not said again."""
+
+    def __init__(self) -> None:
+        self._last: tuple[str, str] | None = None
+
+    def say(self, rights: str, advice: str) -> None:
+        """Log rights, and what to do about missing ones, unless that was logged last."""
+        if self._last == (rights, advice):
+            return
+        self._last = (rights, advice)
+        _log.info("%s", rights)
+        if advice:
+            _log.warning("%s", advice)
+
+
+def check_access(api: Api, settings: Settings, said: Said) -> str | None:
     """See whether the namespace is there and we may run jobs in it; log what was found.
 
+    Args:
+        said: One for all calls that write to the same log.
     Returns:
         Where OpenShift's router serves pman, or None.
     Raises:
@@ -67,20 +90,33 @@ def check_access(api: Api, settings: Settings) -> str | None:
         project.check_project(api)
     else:
         _check_namespace(api)
-    needs = NEEDS + (CLAIM_NEEDS if settings.storage_type in CLAIM_TYPES else ())
-    found = {need: {verb: _may(api, need, verb) for verb in need.verbs} for need in needs}
+    found = {
+        need: {verb: _may(api, need, verb) for verb in need.verbs}
+        for need in needs_of(settings, is_openshift=is_openshift)
+    }
+    kind = "OpenShift project" if is_openshift else "Kubernetes namespace"
+    rights = f"rights in {kind} {api.namespace} at {api.url}:\n{table(found)}"
+    missing = _missing(found)
+    commands = grant_commands(missing, api.namespace, is_openshift=is_openshift)
+    advice = f"rights are missing in {api.namespace!r}: {commands}" if missing else ""
+    is_fatal = any(need.is_essential for need in missing)
+    said.say(rights, "" if is_fatal else advice)  # an error is logged by who gets it
+    if is_fatal:
+        raise BackendUnavailable(advice)
+    return project.route_url(api) if is_openshift else None
+
+
+def needs_of(settings: Settings, *, is_openshift: bool) -> tuple[Need, ...]:
+    """Return what we have to be allowed to do; not all of it is essential."""
+    of_claims = CLAIM_NEEDS if settings.storage_type in CLAIM_TYPES else ()
+    return NEEDS + of_claims + (OPENSHIFT_NEEDS if is_openshift else ())
+
+
+def _missing(found: dict[Need, dict[str, bool]]) -> dict[Need, tuple[str, ...]]:
     missing = {
         need: tuple(verb for verb, may in verbs.items() if not may) for need, verbs in found.items()
     }
-    missing = {need: verbs for need, verbs in missing.items() if verbs}
-    kind = "OpenShift project" if is_openshift else "Kubernetes namespace"
-    _log.info("rights in %s %s at %s:\n%s", kind, api.namespace, api.url, table(found))
-    if missing:
-        advice = grant_commands(missing, api.namespace, is_openshift=is_openshift)
-        if any(need.is_essential for need in missing):
-            raise BackendUnavailable(f"rights are missing in {api.namespace!r}: {advice}")
-        _log.warning("rights are missing in %s: %s", api.namespace, advice)
-    return project.route_url(api) if is_openshift else None
+    return {need: verbs for need, verbs in missing.items() if verbs}
 
 
 def table(found: dict[Need, dict[str, bool]]) -> str:

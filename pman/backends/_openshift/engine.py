@@ -17,6 +17,7 @@ from pman.backends._engine.port import (
     View,
 )
 from pman.backends._openshift import logs, stopping, sweeping
+from pman.backends._openshift.access import Said, check_access
 from pman.backends._openshift.cache import Cache, job_label
 from pman.backends._openshift.creating import Creator, find_job, remove_claim
 from pman.backends._openshift.failures import Answered
@@ -65,6 +66,7 @@ class KubernetesEngine(Engine):
         self._cache = Cache()
         self._rescue = Rescue(settings.db_path)
         self._guard = Guard(self._cache, self._rescue)
+        self._said = Said()
         self._lock = threading.Lock()  # of `_client` and `_watch`
         self._client: Api | None = None
         self._watch: Watch | None = None
@@ -76,14 +78,13 @@ class KubernetesEngine(Engine):
             if self._client is not None:
                 return
         try:
-            from pman.backends._openshift.access import check_access
             from pman.backends._openshift.client import Api
         except ImportError as exc:
             raise BackendUnavailable(_NO_SDK.format(exc)) from exc
         if self._settings.storage_type == "pvc" and not self._settings.share_claim:
             raise BackendUnavailable("storage type pvc needs the name of a claim: --shareClaim")
         api = Api(self._settings)
-        self.route_url = check_access(api, self._settings)
+        self.route_url = check_access(api, self._settings, self._said)
         with self._lock:
             self._client = api
 
