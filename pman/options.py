@@ -33,7 +33,7 @@ class Kind:
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
-_SIZE = re.compile(r"(\d+)\s*(?:([kmgt])(?:ib)?)?", re.ASCII | re.IGNORECASE)
+_SIZE = re.compile(r"(\d+)\s*(?:([kmgt])(?:i|ib)?)?", re.ASCII | re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
 
 
@@ -151,7 +151,7 @@ SWITCH = Kind(
     f"one of {', '.join(_TRUE + _FALSE)}", _parse_switch, lambda on: "on" if on else "off"
 )
 DAYS = Kind("a number of days, 0 or more", _parse_days, lambda value: f"{value:g}")
-SIZE = Kind("a size such as 65536, 512k, 64MiB or 1GiB", _parse_size, _spell_size)
+SIZE = Kind("a size such as 65536, 512k, 64MiB or 1Gi", _parse_size, _spell_size)
 TEXT = Kind("a word", _parse_text)
 PATH = Kind("a path", _parse_path)
 ENVIRONMENT = Kind("a name", _parse_environment)

@@ -234,6 +234,18 @@ def test_container_env(text: str, name: str) -> None:
     assert settings("--container-env", text).container_env == name
 
 
+@pytest.mark.parametrize("letter", "kmgtKMGT")
+def test_sizes_have_binary_units_in_any_spelling(letter: str) -> None:
+    size = 3 * 1024 ** ("kmgt".index(letter.lower()) + 1)
+    for unit in (letter, f"{letter}i", f"{letter}iB", f"{letter}ib", f" {letter}I"):
+        assert settings("--keepBytes", f"3{unit}").keep_bytes == size
+
+
+@pytest.mark.parametrize("text", ["3KB", "3i", "3iB", "3B", "3 K i", "1.5Gi", "-1Gi", "3Ei", "Gi"])
+def test_what_is_no_size(text: str) -> None:
+    assert f"--keepBytes is '{text}', expected a size such as" in problem(f"--keepBytes={text}")
+
+
 def test_variables_of_2_2_are_read_and_ours_win() -> None:
     given = settings(
         STOREBASE="/old", OPENSHIFTMGR_PROJECT="a", KUBECFG_PATH="/x/k", STORAGE_TYPE="hostPath"
