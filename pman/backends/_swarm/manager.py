@@ -132,7 +132,8 @@ class Managers:
         labels = {INSTANCE_LABEL: self._instance}
         words = [manager.app, "--remove", name]
         with contextlib.suppress(SubmitFailed):  # the service is removed without it, then
-            container = self._create(manager.image, words, title, labels)
+            # The engine removes it, too: nobody would look for it should we die now.
+            container = self._create(manager.image, words, title, labels, is_removed_at_end=True)
             try:
                 self._run(container)
             finally:
@@ -152,15 +153,22 @@ class Managers:
         return [each for each in found if "com.docker.swarm.task.id" not in each["Labels"]]
 
     def _create(
-        self, image: str, words: Sequence[str], title: str, labels: Mapping[str, str]
+        self,
+        image: str,
+        words: Sequence[str],
+        title: str,
+        labels: Mapping[str, str],
+        *,
+        is_removed_at_end: bool = False,
     ) -> str:
         """Make a container; one of that name that is there already is taken."""
         source = socket_path(self._client.host) or SOCKET_PATH
+        mount = {"Type": "bind", "Source": source, "Target": SOCKET_PATH}
         body = {
             "Image": image,
             "Cmd": list(words),
             "Labels": labels,
-            "HostConfig": {"Mounts": [{"Type": "bind", "Source": source, "Target": SOCKET_PATH}]},
+            "HostConfig": {"Mounts": [mount], "AutoRemove": is_removed_at_end},
         }
         for is_last in (False, True):
             try:
