@@ -7,6 +7,7 @@ its version, and building them costs more than the request. Import this module i
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ from pman.backends._openshift.failures import Answered, answered
 from pman.backends._openshift.objects import ObjectList, Status
 from pman.errors import BackendUnavailable
 from pman.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 #: How long connecting may take, seconds.
 CONNECT_TIMEOUT_S = 5.0
@@ -66,6 +69,11 @@ class Api:
         self.namespace = settings.project or _own_namespace()
         self.client = client.ApiClient(_configuration(settings))
         self.url = self.client.configuration.host
+        if self.url.startswith("https:") and not self.client.configuration.verify_ssl:
+            _log.warning(
+                "the certificate of %s is not looked at: insecure-skip-tls-verify", self.url
+            )
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # said once
         in_namespace = f"namespaces/{quote(self.namespace, safe='')}"
         self.jobs = f"/apis/batch/v1/{in_namespace}/jobs"
         self.pods = f"/api/v1/{in_namespace}/pods"

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 #: What the server answers to an object that it will never take.
 _REFUSED = (400, 403, 413, 422)
+#: What it says, with status 500, of an object that its data base does not take.
+#: Source: etcd, api/v3rpc/rpctypes/error.go
+_TOO_LARGE = "request is too large"
 
 
 class Creator:
@@ -145,7 +148,8 @@ def _give_claim(api: Api, claim: dict[str, Any], job: KubeJob) -> None:
 
 
 def _refused(exc: Answered) -> BackendUnavailable | SubmitFailed:
-    if exc.status in _REFUSED and not is_forbidden_verb(exc):
+    is_refused = exc.status in _REFUSED and not is_forbidden_verb(exc)
+    if is_refused or _TOO_LARGE in exc.words:
         return SubmitFailed(f"the API server refuses it: {exc.words}")
     if exc.status in (500, 504):
         return Unanswered(exc.message)

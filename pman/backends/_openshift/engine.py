@@ -22,7 +22,7 @@ from pman.backends._openshift.cache import Cache, job_label
 from pman.backends._openshift.creating import Creator, find_job, remove_claim
 from pman.backends._openshift.failures import Answered
 from pman.backends._openshift.guard import Guard
-from pman.backends._openshift.manifest import check_labels
+from pman.backends._openshift.manifest import check_env, check_labels
 from pman.backends._openshift.objects import KubeJob, KubePod
 from pman.backends._openshift.pods import is_over, is_waiting_without_word, utc_now
 from pman.backends._openshift.rescue import Rescue
@@ -89,8 +89,9 @@ class KubernetesEngine(Engine):
             self._client = api
 
     def check(self, order: Order) -> None:
-        """Refuse labels that Kubernetes needs, and what the storage can't serve."""
+        """Refuse what Kubernetes or the storage can't take."""
         check_labels(order)
+        check_env(order)
         check_storage(order, self._settings)
 
     def create(self, order: Order, share_path: str | None) -> dict[str, Any]:

@@ -61,6 +61,20 @@ def check_labels(order: Order) -> None:
             )
 
 
+def check_env(order: Order) -> None:
+    """Refuse names of variables that Kubernetes does not take.
+
+    Raises:
+        RequestError: Names the variable.
+    """
+    for name in order.env:
+        if name == "." or name.startswith(".."):
+            raise RequestError(
+                f"env is {shown(name)}, expected names that are not '.' and begin with no '..'",
+                field="env",
+            )
+
+
 def names_of(order: Order) -> list[str]:
     """Return the names that a Job may have, the wanted one first; the same for each try."""
     name = legal_name(order.jid, FALLBACK_NAME, MAX_NAME)

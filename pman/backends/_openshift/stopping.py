@@ -13,7 +13,7 @@ from pman.backends._openshift.failures import Answered
 from pman.backends._openshift.guard import end_job
 from pman.backends._openshift.logs import chunks_of, containers_of, open_log
 from pman.backends._openshift.objects import KubePod
-from pman.backends._openshift.pods import is_over
+from pman.backends._openshift.pods import is_over, pod_view, utc_now
 from pman.backends._openshift.states import CANCELED, in_order
 from pman.errors import BackendUnavailable
 
@@ -30,6 +30,9 @@ BEGIN_S = 5.0
 REST_S = 30.0
 #: Between looks at pods while the watch brings nothing, seconds.
 LOOK_S = 0.5
+#: Why a container waits that will not start once its pod is being deleted; a kubelet may take half
+#: a minute to let go of such a pod.
+NEVER_STARTS = ("image_pull_failed", "config_error")
 #: Most logs that are followed at a time; of further pods what they have printed by now is kept.
 MAX_FOLLOWED = 64
 
@@ -171,6 +174,8 @@ def _end(api: Api, cache: Cache, view: View, grace_s: float, followers: list[_Fo
         if is_marked and pod.metadata.name not in told:
             told.add(pod.metadata.name)
             _shorten(api, pod, grace_s)
+        if is_marked and pod_view(pod, utc_now()).worker.reason in NEVER_STARTS:
+            return True
         # The logs know it seconds before the kubelet reports the end of a pod.
         own = [follower for follower in followers if follower.pod == pod.metadata.name]
         return is_marked and bool(own) and all(follower.has_seen_end for follower in own)

@@ -10,6 +10,7 @@ import pytest
 
 from pman.backends._engine.order import Order, order_from_meta
 from pman.backends._openshift.manifest import (
+    check_env,
     check_labels,
     label_value,
     manifests,
@@ -238,6 +239,13 @@ def test_labels_that_select_pods_are_refused(label: str) -> None:
     with pytest.raises(RequestError, match=label) as caught:
         check_labels(order(labels={label: "x"}))
     assert caught.value.field == "labels"
+
+
+@pytest.mark.parametrize("name", [".", "..", "..a"])
+def test_variables_that_no_pod_may_have_are_refused(name: str) -> None:
+    with pytest.raises(RequestError, match="env"):
+        check_env(order(env={name: "x"}))
+    check_env(order(env={".a": "x", "A-b": "y"}))
 
 
 def test_names_leave_room_for_pods_and_are_unique() -> None:
