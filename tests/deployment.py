@@ -22,6 +22,36 @@ JOB_VOLUMES = 6
 CLAIM_SIZE = "16MiB"
 
 
+def local_volume(path: Path, namespace: str, name: str) -> Object:
+    """Return a volume that is a new folder of the only node, this machine; it obeys fsGroup.
+
+    Args:
+        namespace: For whose claims it is; value of its label `pman-test`.
+    """
+    path.mkdir(parents=True)
+    nodes = json.loads(kubectl("get", "nodes", "-o", "json"))["items"]
+    node = nodes[0]["metadata"]["labels"]["kubernetes.io/hostname"]
+    here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": f"{namespace}-{name}", "labels": {"pman-test": namespace}},
+        "spec": {
+            "capacity": {"storage": "10Gi"},
+            "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "local": {"path": str(path)},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
+        },
+    }
+
+
+def remove_namespace(name: str) -> None:
+    """Have a namespace and its volumes removed; the cluster takes a minute for it, on its own."""
+    kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
+    kubectl("delete", "pv", "-l", f"pman-test={name}", "--wait=false")
+
+
 class Deployment(DaemonProcess):
     """A namespace with pman in it; asks its Service, with its token.
 
@@ -47,9 +77,8 @@ class Deployment(DaemonProcess):
         self.address = (spec["clusterIP"], spec["ports"][0]["port"])
 
     def remove(self) -> None:
-        """Have all that was made removed; the cluster takes a minute for it, on its own."""
-        kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--wait=false")
-        kubectl("delete", "pv", "-l", f"pman-test={self.namespace}", "--wait=false")
+        """Have all that was made removed."""
+        remove_namespace(self.namespace)
 
     def _overlay(self, image: str) -> Path:
         """Write a kustomization for this cluster: the image, the namespace, classes of volumes."""
@@ -88,32 +117,15 @@ class Deployment(DaemonProcess):
         return overlay
 
     def _volumes(self) -> list[Object]:
-        """Return volumes for the job DB and for jobs: `local` ones, which obey fsGroup."""
-        nodes = json.loads(kubectl("get", "nodes", "-o", "json"))["items"]
-        node = nodes[0]["metadata"]["labels"]["kubernetes.io/hostname"]
+        """Return volumes for the job DB and for jobs."""
         names = ["db", *(f"job-{number}" for number in range(JOB_VOLUMES))]
-        return [self._volume(name, node) for name in names]
+        return [self._volume(name) for name in names]
 
-    def _volume(self, name: str, node: str) -> Object:
-        path = self.folder / "volumes" / name
-        path.mkdir(parents=True)
-        here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
-        return {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {
-                "name": f"{self.namespace}-{name}",
-                "labels": {"pman-test": self.namespace},
-            },
-            "spec": {
-                "capacity": {"storage": "10Gi"},
-                "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
-                "persistentVolumeReclaimPolicy": "Retain",
-                "storageClassName": f"{self.namespace}-{'db' if name == 'db' else 'jobs'}",
-                "local": {"path": str(path)},
-                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
-            },
-        }
+    def _volume(self, name: str) -> Object:
+        made = local_volume(self.folder / "volumes" / name, self.namespace, name)
+        kind = "db" if name == "db" else "jobs"
+        made["spec"]["storageClassName"] = f"{self.namespace}-{kind}"
+        return made
 
     # --- looked at ------------------------------------------------------------------------
 

@@ -170,11 +170,17 @@ def validate(objects: list[Object], namespace: str) -> list[Object]:
 
 
 @contextlib.contextmanager
-def openshift_kinds() -> Iterator[None]:
-    """Have the server know Route and Project; those that it did not know are removed afterwards."""
+def openshift_kinds(*kinds: str) -> Iterator[None]:
+    """Have the server know kinds of OpenShift; those that it did not know are removed afterwards.
+
+    Args:
+        kinds: `route`, `project`; both unless given. With Project, pman takes it for OpenShift.
+    """
     added = []
     try:
         for path in sorted(CRDS.iterdir()):
+            if kinds and path.stem not in kinds:
+                continue
             crd = yaml.safe_load(path.read_text())
             name = crd["metadata"]["name"]
             if not kubectl("get", "crd", name, "--ignore-not-found", "-o", "name"):

@@ -35,7 +35,10 @@ README = (ROOT / "README.rst").read_text(encoding="utf-8")
 NOT_RUN = {"make test": "it is what runs this test"}
 
 #: Chapters that are carried out elsewhere, on real engines, and where.
-ELSEWHERE = {"Docker Swarm": "integration/test_image_swarm.py"}
+ELSEWHERE = {
+    "Docker Swarm": "integration/test_image_swarm.py",
+    "OpenShift and Kubernetes": "integration/test_readme_openshift.py",
+}
 
 #: Blocks whose daemon is not that of the quick start: the section has a `make run` of its own.
 TOKENS = "Who may ask: tokens"
