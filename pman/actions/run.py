@@ -6,7 +6,7 @@ from pman.actions import action
 from pman.actions._selection import report
 from pman.actions.base import ActionContext, ActionRequest, Answer, Later, Outcome
 from pman.backends.base import Backend
-from pman.errors import BackendError, BackendUnavailable, Forbidden, RequestError
+from pman.errors import BackendError, BackendUnavailable, Forbidden, PmanError, RequestError
 from pman.job.observation import Observation
 from pman.job.record import Job, new_job
 from pman.job.spec import JobSpec, spec_from_meta
@@ -28,7 +28,8 @@ def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     """
     spec = spec_from_meta(request.meta)
     backend = choose_backend(spec, context)
-    backend.check(spec)
+    if not _is_there_already(spec, context):
+        _check(spec, backend, context)
     fresh = new_job(spec, backend.name, context.now())
     job, is_new = context.store.submit(
         fresh, idempotent=spec.idempotent, timeout_s=COMMIT_TIMEOUT_S
@@ -47,6 +48,20 @@ def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
         )
 
     return Later(subscribe)
+
+
+def _is_there_already(spec: JobSpec, context: ActionContext) -> bool:
+    """Return whether the request is answered with a former job, whatever can be run now."""
+    return spec.idempotent and bool(context.store.find("jid", spec.jid))
+
+
+def _check(spec: JobSpec, backend: Backend, context: ActionContext) -> None:
+    """Refuse what the backend refuses, unless the same request has come at the same moment."""
+    try:
+        backend.check(spec)
+    except PmanError:
+        if not _is_there_already(spec, context):
+            raise
 
 
 def choose_backend(spec: JobSpec, context: ActionContext) -> Backend:

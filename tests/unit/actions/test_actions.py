@@ -12,6 +12,7 @@ from jobdb_builders import make_job
 from pman.actions import ACTIONS
 from pman.errors import JobConflict
 from pman.job.record import Job, local_stamp
+from pman.job.spec import JobSpec
 from pman.job.state import JobState
 
 NEEDS_KEY_AND_VALUE = ("status", "done", "info", "search")
@@ -140,6 +141,36 @@ def test_an_idempotent_run_is_answered_with_the_first_job(pman: Harness) -> None
     reply = pman.run("exit 5", idempotent=True, threaded=False)
     assert pman.store.count == 1
     assert reply.json["d_ret"]["0.end"]["returncode"] == [4]
+
+
+def test_an_idempotent_run_is_answered_with_the_first_job_whatever_can_be_run_now(
+    pman: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container job that runs has the name that the second would need."""
+
+    def refuse(_spec: JobSpec) -> None:
+        raise JobConflict("serviceName 'x' is taken", field="serviceName")
+
+    pman.run("wait", idempotent=True)
+    monkeypatch.setattr(pman.backend, "check", refuse)
+    assert pman.run("wait", idempotent=True).code == 200
+    assert pman.run("wait").code == 409
+    assert pman.store.count == 1
+
+
+def test_an_idempotent_run_that_another_has_overtaken_is_answered(
+    pman: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = pman.backend.check
+
+    def overtaken(_spec: JobSpec) -> None:
+        monkeypatch.setattr(pman.backend, "check", check)
+        pman.run("wait", idempotent=True)
+        raise JobConflict("serviceName 'x' is taken", field="serviceName")
+
+    monkeypatch.setattr(pman.backend, "check", overtaken)
+    assert pman.run("wait", idempotent=True).code == 200
+    assert pman.store.count == 1
 
 
 def test_a_job_that_the_backend_does_not_take_has_failed(pman: Harness) -> None:
