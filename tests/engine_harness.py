@@ -63,6 +63,11 @@ class WatchedRecorder(Recorder):
         with self._changed:
             assert self._changed.wait_for(lambda: job.reason == reason, 30.0), job
 
+    def wait_handle(self, job: Job) -> None:
+        """Wait until the engine is known to have a job."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: job.handle is not None, 30.0), job
+
 
 class Rig:
     """One job DB's worth of daemons over one world."""

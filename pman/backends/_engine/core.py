@@ -212,8 +212,9 @@ class EngineBackend(Backend):
         try:
             self._reach()
             handle = self._engine.create(order, share_path)
-        except Unanswered:
-            self._mover.post(lambda: self._jobs.unanswered(entry))
+        except Unanswered as exc:
+            error = exc
+            self._mover.post(lambda: self._jobs.unanswered(entry, error))
         except PmanError:
             if self._mover.ask(lambda: self._jobs.refused(entry), closed=True):
                 raise

@@ -19,6 +19,9 @@ from pman.errors import BackendUnavailable, JobConflict, PmanError, RequestError
 from pman.job.observation import Observation
 from pman.job.state import JobState
 
+#: So often in a row an engine that is there may fail to create a job before it is given up.
+MIN_TRIES = 5
+
 
 class Creating:
     """Waits for folders, creates, and finds out whether a create that got no answer was done."""
@@ -66,9 +69,13 @@ class Creating:
         entry.stage = Stage.SHARE
         self.shares.add(entry.name, Path(entry.order.share_dir))
 
-    def unanswered(self, entry: Entry) -> None:
+    def unanswered(self, entry: Entry, error: Exception) -> None:
         """Find out, later, whether the engine has a job; create it if not."""
         entry.stage = Stage.UNSURE
+        seen = Observation(
+            name=entry.name, state=JobState.QUEUED, reason="not_created", message=_words(error)
+        )
+        self._table.tell(entry, seen)
         self._table.again(entry, functools.partial(self._find_or_create, entry))
 
     def cancel(self, entry: Entry) -> None:
@@ -141,22 +148,50 @@ class Creating:
             self._finishing.fail(entry, "name_taken", error.message)
         elif isinstance(error, PmanError) and not isinstance(error, BackendUnavailable):
             self._finishing.fail(entry, "rejected", error.message)
+        elif self._is_too_late(entry):
+            self._find(entry, _words(error))
         else:
-            self.unanswered(entry)
+            self.unanswered(entry, error)
 
-    def _find(self, entry: Entry) -> None:
-        """Look for a canceled job by its label."""
+    def _is_too_late(self, entry: Entry) -> bool:
+        """Say whether an engine that is there has failed for too long."""
+        is_late = time.time() > entry.waits_since + self._parts.settings.pending_timeout_s
+        return is_late and entry.tries >= MIN_TRIES and self._parts.outage.is_up
+
+    def _find(self, entry: Entry, trouble: str = "") -> None:
+        """Look by its label for a job that is not to be created any more.
+
+        Args:
+            trouble: Why; it was canceled if "".
+        """
         self._table.calls.run(
-            lambda: self._engine.look_all().get(entry.name),
-            lambda view: self._found(entry, view),
-            lambda _: self.unanswered(entry),
+            lambda: self._clean(entry.name),
+            lambda view: self._found(entry, view, trouble),
+            lambda error: self.unanswered(entry, error),
         )
 
-    def _found(self, entry: Entry, view: View | None) -> None:
+    def _clean(self, name: str) -> View | None:
+        view = self._engine.look_all().get(name)
         if view is None:
-            self._finishing.unmade(entry)
-        else:
+            self._engine.remove(name, {})  # of what is made first something may be there
+        return view
+
+    def _found(self, entry: Entry, view: View | None, trouble: str) -> None:
+        if view is not None:
             self._created(entry, view.handle)
+        elif trouble:
+            timeout_s = self._parts.settings.pending_timeout_s
+            self._finishing.fail(
+                entry,
+                "not_created",
+                f"not created within {timeout_s:g} s (--pendingTimeout): {trouble}",
+            )
+        else:
+            self._finishing.unmade(entry)
+
+
+def _words(error: Exception) -> str:
+    return error.message if isinstance(error, PmanError) else repr(error)
 
 
 def engine_path(order: Order, store_base: str | None) -> str | None:

@@ -11,7 +11,7 @@ import msgspec
 from pman.backends._engine import report
 from pman.backends._engine.port import Engine, Phase, View
 from pman.backends._engine.sink import LogSink
-from pman.errors import BackendUnavailable
+from pman.errors import BackendError, BackendUnavailable
 from pman.job.observation import Observation
 from pman.job.state import JobState
 
@@ -19,6 +19,8 @@ from pman.job.state import JobState
 MAX_DISK_TRIES = 5
 #: So often an engine that answers may fail to give the output before the job ends without it.
 MAX_READ_TRIES = 30
+#: So often what nobody has thought of may come in its way before the job ends nevertheless.
+MAX_FAULTS = 5
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -64,6 +66,7 @@ class Ending:
         self._note = ""
         self._disk_tries = 0
         self._read_tries = 0
+        self._faults = 0
 
     def run(self) -> Observation | View:
         """Go the whole way.
@@ -87,6 +90,13 @@ class Ending:
             self._is_stopped = self._is_kept = True
             self._note = f"its output could not be kept: {exc.strerror or exc}"
         return self._observation()
+
+    def fault(self, error: Exception) -> None:
+        """Learn that `run` raised what it should not: such a thing comes again each time."""
+        self._faults += 1
+        if self._faults >= MAX_FAULTS:
+            self._is_stopped = self._is_kept = True
+            self._note = f"its output could not be kept: {error!r}; the log of pman says more"
 
     def _stop(self) -> View | None:
         assert self.stop is not None
@@ -122,11 +132,11 @@ class Ending:
             with self._make_sink() as sink:
                 self._engine.collect(view, sink)
                 sink.close()
-        except BackendUnavailable as exc:
+        except BackendError as exc:
             self._unreadable(view, exc)
         self._is_kept = True
 
-    def _unreadable(self, view: View, error: BackendUnavailable) -> None:
+    def _unreadable(self, view: View, error: BackendError) -> None:
         """Decide whether the output may still come; if so, raise."""
         if self._engine.look(self._name, view.handle) is None:
             self._note = f"the {self._engine.noun} was removed before its output was read"

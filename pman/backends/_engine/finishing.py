@@ -12,6 +12,7 @@ from pman.backends._engine.entries import Entry, Stage
 from pman.backends._engine.port import View
 from pman.backends._engine.sink import LogSink
 from pman.backends._engine.table import Table
+from pman.errors import PmanError
 from pman.job.observation import Observation
 from pman.job.state import JobState
 
@@ -122,6 +123,8 @@ class Finishing:
     def _not_ended(self, entry: Entry, ending: Ending, error: Exception) -> None:
         if entry.tries == 0:
             _log.warning("job %s can't be finished yet: %s", entry.name, error)
+        if not isinstance(error, (PmanError, OSError)):
+            ending.fault(error)
         self._table.again(entry, functools.partial(self._go_on, entry, ending))
 
     def _remove(self, entry: Entry) -> None:

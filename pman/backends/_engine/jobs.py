@@ -19,13 +19,16 @@ from pman.backends._engine.mover import Timer
 from pman.backends._engine.order import Order
 from pman.backends._engine.orphans import Orphans
 from pman.backends._engine.peeks import MAX_BYTES
-from pman.backends._engine.port import Phase, View
+from pman.backends._engine.port import Phase, Unanswered, View
 from pman.backends._engine.table import Parts, Table
 from pman.backends.base import Observer
 from pman.job.record import Job
 from pman.job.state import JobState
 
 _log = logging.getLogger(__name__)
+
+#: Jobs that were canceled before we were given them; the oldest are forgotten, should they be more.
+MAX_WITHDRAWN = 10_000
 
 
 class Jobs:
@@ -121,9 +124,9 @@ class Jobs:
         """Learn that the engine has a job."""
         self._following.created(entry, handle)
 
-    def unanswered(self, entry: Entry) -> None:
+    def unanswered(self, entry: Entry, error: Unanswered) -> None:
         """Learn that the engine may or may not have a job."""
-        self._creating.unanswered(entry)
+        self._creating.unanswered(entry, error)
 
     def refused(self, entry: Entry) -> bool:
         """Forget a job that was not taken; return whether who submits it is to be told."""
@@ -163,8 +166,7 @@ class Jobs:
         return None if entry is None else entry.handle
 
     def forget(self, name: str) -> None:
-        """Drop all that is kept of a job."""
-        self._withdrawn.pop(name, None)
+        """Drop all that is kept of a job, but that it was withdrawn: it may still be submitted."""
         self._table.drop(name)
 
     def peek(self, name: str) -> None:
@@ -174,10 +176,12 @@ class Jobs:
             return
         view = entry.view
         if view.phase is Phase.RUNNING and self._parts.outage.is_up:
-            self._table.calls.run(
+            self._parts.peeks.begin(name)
+            self._table.peek_calls.run(
                 lambda: self._engine.peek(view, MAX_BYTES),
                 lambda raw: self._parts.peeks.put(name, raw),
-                lambda _: None,  # what is known stays; whoever asks again has it tried again
+                # What is known stays; whoever asks again has it tried again.
+                lambda _: self._parts.peeks.put(name, None),
             )
 
     # --- parts ------------------------------------------------------------------------------
@@ -187,6 +191,8 @@ class Jobs:
         is_new = job.state is JobState.NEW
         if job.name not in self._withdrawn and (is_new or not self._is_reconciled):
             self._withdrawn[job.name] = grace_s
+            if len(self._withdrawn) > MAX_WITHDRAWN:
+                del self._withdrawn[next(iter(self._withdrawn))]
             if is_new:
                 self._table.observe(withdrawal(job.name))
 

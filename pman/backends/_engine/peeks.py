@@ -14,11 +14,12 @@ MAX_JOBS = 256
 
 
 class _Peek:
-    __slots__ = ("asked_at", "text")
+    __slots__ = ("asked_at", "is_under_way", "text")
 
     def __init__(self) -> None:
         self.text = ""
         self.asked_at = float("-inf")
+        self.is_under_way = False
 
 
 class Peeks:
@@ -38,16 +39,25 @@ class Peeks:
             if len(self._peeks) > MAX_JOBS:
                 self._peeks.popitem(last=False)
             now = self._now()
-            is_due = now - peek.asked_at >= self._period_s
+            is_due = not peek.is_under_way and now - peek.asked_at >= self._period_s
             if is_due:
                 peek.asked_at = now
             return peek.text, is_due
 
-    def put(self, name: str, raw: bytes) -> None:
-        """Keep what a job has printed, if anybody still asks for it."""
+    def begin(self, name: str) -> None:
+        """Learn that a look has begun: there is no other until `put`, however long it takes."""
+        with self._lock:
+            if (peek := self._peeks.get(name)) is not None:
+                peek.is_under_way = True
+
+    def put(self, name: str, raw: bytes | None) -> None:
+        """Keep what a job has printed, if anybody still asks for it; None: it can't be had now."""
         with self._lock:
             peek = self._peeks.get(name)
-            if peek is not None:
+            if peek is None:
+                return
+            peek.is_under_way = False
+            if raw is not None:
                 peek.text = raw[-MAX_BYTES:].decode("utf-8", "replace")
 
     def drop(self, name: str) -> None:

@@ -21,8 +21,9 @@ from pman.backends.base import BackendContext, Observer
 from pman.config import Settings
 from pman.job.observation import Observation
 
-#: Threads for calls that are over soon, for those that wait for containers to end, and for looks.
-CALL_THREADS, STOP_THREADS, LOOK_THREADS = 8, 32, 1
+#: Threads for calls that are over soon, for those that wait for containers to end, for looks, and
+#: for what running jobs print: that is only for show, and the node it comes from may be silent.
+CALL_THREADS, STOP_THREADS, LOOK_THREADS, PEEK_THREADS = 8, 32, 1, 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,7 @@ class Table:
         calls: Has engine calls made that are over soon.
         stops: Has those made that wait for containers to end.
         look_calls: Has looks made.
+        peek_calls: Has the output of running jobs read.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -66,12 +68,13 @@ class Table:
         self.calls = Calls(parts.name, CALL_THREADS, parts.mover)
         self.stops = Calls(f"{parts.name}-stop", STOP_THREADS, parts.mover)
         self.look_calls = Calls(f"{parts.name}-look", LOOK_THREADS, parts.mover)
+        self.peek_calls = Calls(f"{parts.name}-peek", PEEK_THREADS, parts.mover)
         #: What is to be gone on with as soon as the engine is there.
         self._parked: list[tuple[Entry, Callable[[], object]]] = []
 
     def close(self) -> None:
         """Have no more calls made. From any thread."""
-        for calls in (self.calls, self.stops, self.look_calls):
+        for calls in (self.calls, self.stops, self.look_calls, self.peek_calls):
             calls.close()
 
     def drop(self, name: str) -> None:

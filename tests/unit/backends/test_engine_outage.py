@@ -113,8 +113,8 @@ def test_a_create_without_answer_is_made_once(rig: Rig, is_done: bool) -> None:
     if is_done:
         rig.world.after_fault["create"] = lambda: None
     rig.backend.submit(job)
-    rig.recorder.wait(job, JobState.QUEUED)
-    assert job.handle is not None
+    rig.recorder.wait_handle(job)
+    assert job.state is JobState.QUEUED
     rig.world.run(job.name)
     rig.recorder.wait(job, JobState.RUNNING)
     assert rig.world.creates[job.name] == 1

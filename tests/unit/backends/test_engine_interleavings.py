@@ -1,0 +1,111 @@
+"""Requests that come in an unlucky order, and work that never ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from engine_harness import FAST, Rig
+
+from pman.backends._engine import jobs as jobs_module
+from pman.backends._engine.ending import MAX_FAULTS
+from pman.backends._engine.peeks import Peeks
+from pman.backends._engine.port import Unanswered
+from pman.errors import SubmitFailed
+from pman.job.state import JobState
+
+MakeRig = Callable[..., Rig]
+
+NO_ANSWER = Unanswered("the engine failed: message too large")
+
+
+def test_a_job_that_is_deleted_before_it_is_submitted_is_not_run(rig: Rig) -> None:
+    """`delete` cancels it, sees it end and removes it, before `run` goes on to submit it."""
+    job = rig.job()
+    rig.backend.reconcile([])
+    rig.backend.cancel(job, 0.0)
+    rig.recorder.wait(job, JobState.CANCELED)
+    rig.backend.remove(job)
+    rig.backend.submit(msgspec.structs.replace(job, state=JobState.NEW))
+    rig.marked()
+    assert job.name not in rig.world.creates
+
+
+def test_withdrawn_jobs_are_not_remembered_without_end(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_module, "MAX_WITHDRAWN", 2)
+    jobs = [rig.job() for _ in range(4)]
+    for job in jobs:
+        rig.backend.cancel(job, 0.0)
+    rig.marked()
+    assert list(rig.backend._jobs._withdrawn) == [job.name for job in jobs[2:]]
+
+
+def test_output_that_nobody_can_read_holds_up_no_other_job(rig: Rig) -> None:
+    silent, other = [rig.running() for _ in range(10)], rig.running()
+    came, _ = rig.world.hold("peek")
+    for _ in range(3):
+        for job in silent:
+            rig.backend.logs(job)
+    assert came.wait(30)
+    rig.world.end(other.name)
+    rig.recorder.wait(other, JobState.COMPLETED)
+
+
+def test_a_look_at_output_that_takes_long_is_not_begun_again() -> None:
+    peeks = Peeks(0.0)
+    assert peeks.text("a") == ("", True)
+    peeks.begin("a")
+    assert peeks.text("a") == ("", False)
+    peeks.put("a", None)
+    assert peeks.text("a") == ("", True)
+
+
+# --- creating -----------------------------------------------------------------------------
+
+
+def test_a_create_that_is_never_answered_shows_why_and_ends(make_rig: MakeRig) -> None:
+    rig = make_rig(pending_timeout_s=0.05)
+    job = rig.job()
+    rig.world.fail("create", *[NO_ANSWER] * 10_000)
+    rig.backend.submit(job)
+    rig.recorder.wait(job, JobState.FAILED)
+    assert job.reason == "not_created"
+    assert "message too large" in job.message
+    assert ("remove", job.name) in rig.world.calls
+
+
+def test_a_create_without_answer_says_what_is_wrong(rig: Rig) -> None:
+    job = rig.job()
+    rig.world.fail("create", *[NO_ANSWER] * 3)
+    rig.backend.submit(job)
+    rig.recorder.wait(job, JobState.QUEUED)
+    assert "message too large" in rig.recorder.seen[0].message
+    rig.recorder.wait_handle(job)
+    assert (job.state, job.reason, job.message) == (JobState.QUEUED, "", "")
+
+
+def test_a_create_that_was_done_unseen_is_not_given_up(make_rig: MakeRig) -> None:
+    rig = make_rig(pending_timeout_s=0.0)
+    job = rig.job()
+    rig.world.fail("create", *[NO_ANSWER] * 10_000)
+    rig.world.after_fault["create"] = lambda: None
+    rig.backend.submit(job)
+    rig.recorder.wait_handle(job)
+    assert job.state is JobState.QUEUED
+
+
+# --- ending -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [KeyError("oops"), SubmitFailed("the engine refused")])
+def test_an_end_that_always_fails_ends_nevertheless(make_rig: MakeRig, error: Exception) -> None:
+    rig = make_rig(timing=msgspec.structs.replace(FAST, again_s=0.001, again_max_s=0.001))
+    job = rig.running()
+    rig.world.fail("collect", *[error] * 100)
+    rig.world.end(job.name, 3)
+    rig.recorder.wait(job, JobState.FAILED)
+    assert (job.exit_code, job.message.startswith("ended with code 3; its output")) == (3, True)
+    assert rig.world.calls.count(("collect", job.name)) >= MAX_FAULTS
