@@ -7,19 +7,20 @@ that no node may run: its tasks are ended, and what replaces them waits for ever
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pman.backends._swarm.client import READ_TIMEOUT_S, EngineClient, url_path
 from pman.backends._swarm.problems import Missing, Refused
 from pman.backends._swarm.tasks import STOPPED, Stage, container_id, stage_of
-from pman.errors import BackendUnavailable
+from pman.errors import BackendError, BackendUnavailable
 
-#: Containers that are ended at the same time.
-MAX_THREADS = 100
+#: Containers that are ended at the same time, besides one of each job.
+MAX_THREADS = 200
 
 #: How often the swarm is asked whether all have ended, seconds; it sends no event of that.
 LOOK_PERIOD_S = 0.1
@@ -28,6 +29,8 @@ LOOK_PERIOD_S = 0.1
 TOLD_TIMEOUT_S = 5.0
 
 Task = Mapping[str, Any]
+
+_free_threads = threading.BoundedSemaphore(MAX_THREADS)
 
 
 def stop_here(
@@ -52,10 +55,47 @@ def stop_here(
         except Missing:
             return  # it has just been removed
 
-    with ThreadPoolExecutor(min(len(tasks), MAX_THREADS), "swarm-stop") as threads:
-        for stopped in [threads.submit(stop, task) for task in tasks]:
-            stopped.result()
+    _do_at_once(stop, tasks)
     _wait(is_over, TOLD_TIMEOUT_S)
+
+
+def _do_at_once(do: Callable[[Task], object], tasks: Iterable[Task]) -> None:
+    """Do something with each task, in this thread and as many others as are free.
+
+    They are daemon threads, unlike those of `concurrent.futures`, which the end of the program
+    waits for: a container may take as long to end as its client has allowed.
+
+    Raises:
+        BackendError: What went wrong first.
+    """
+    waiting = collections.deque(tasks)
+    errors: list[BackendError] = []
+
+    def work() -> None:
+        with contextlib.suppress(IndexError):  # of the one who finds nothing left
+            while True:
+                task = waiting.popleft()
+                try:
+                    do(task)
+                except BackendError as exc:
+                    errors.append(exc)
+
+    def help_out() -> None:
+        try:
+            work()
+        finally:
+            _free_threads.release()
+
+    helpers = []
+    while len(helpers) < len(waiting) - 1 and _free_threads.acquire(blocking=False):
+        helpers.append(threading.Thread(target=help_out, name="swarm-stop", daemon=True))
+    for helper in helpers:
+        helper.start()
+    work()
+    for helper in helpers:
+        helper.join()
+    if errors:
+        raise errors[0]
 
 
 def stop_everywhere(
