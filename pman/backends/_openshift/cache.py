@@ -10,6 +10,7 @@ import msgspec
 
 from pman.backends._engine.port import JOB_LABEL
 from pman.backends._openshift.objects import KubeJob, KubePod
+from pman.backends._openshift.pods import is_over
 
 
 class Cache:
@@ -34,6 +35,12 @@ class Cache:
         """Return the pods of a job that are no more."""
         with self._changed:
             return [pod for pod in self._pods.get(job_name, {}).values() if pod.is_gone]
+
+    def is_pod_over(self, job_name: str, pod_name: str) -> bool:
+        """Whether a pod has ended, or is not known."""
+        with self._changed:
+            pod = self._pods.get(job_name, {}).get(pod_name)
+            return pod is None or is_over(pod)
 
     def replace(self, jobs: Iterable[KubeJob], pods: Iterable[KubePod]) -> None:
         """Take over what two lists have brought; from now on it is kept up to date."""

@@ -7,6 +7,7 @@ twice without being asked: its Job is told to have no pods, and ends with the re
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Collection
@@ -17,7 +18,7 @@ from pman.backends._openshift.cache import Cache
 from pman.backends._openshift.failures import Answered
 from pman.backends._openshift.logs import containers_of
 from pman.backends._openshift.objects import KubeJob, KubePod
-from pman.backends._openshift.pods import pod_view, utc_now
+from pman.backends._openshift.pods import is_over, pod_view, utc_now
 from pman.backends._openshift.rescue import Rescue
 from pman.backends._openshift.states import ENDED_BECAUSE, ENDED_BY, handle_of, is_finished
 from pman.errors import BackendUnavailable
@@ -67,8 +68,10 @@ class Guard:
                 return
         job, pods = known
         for pod in vanishing(pods):
+            name = pod.metadata.name
+            is_over = functools.partial(self._cache.is_pod_over, job_name, name)
             for container, _ in containers_of(handle_of(job)):
-                self._rescue.begin(api, job_name, pod.metadata.name, container)
+                self._rescue.begin(api, job_name, name, container, is_over)
         deleted = deleted_by_others(job, pods, utc_now())
         if deleted is None:
             return
@@ -109,8 +112,11 @@ def end_job(api: Api, name: str, reason: str, message: str) -> None:
 
 
 def vanishing(pods: list[KubePod]) -> list[KubePod]:
-    """Return the pods that run, and whose logs may soon be gone."""
-    running = [pod for pod in pods if pod.status.phase == "Running" and not pod.is_gone]
+    """Return the pods that may run, and whose logs may soon be gone.
+
+    One that is said to be pending may run already: a node that is busy tells so late, or never.
+    """
+    running = [pod for pod in pods if not is_over(pod)]
     if any(pod.status.phase == "Failed" for pod in pods):
         return running
     return [pod for pod in running if pod.metadata.deletion_timestamp is not None]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -27,13 +27,22 @@ _log = logging.getLogger(__name__)
 MAX_FOLLOWED = 64
 #: How long `read` waits for a log that is still being followed, seconds.
 WAIT_S = 30.0
+#: Between tries to read the log of a container that is said not to have started, seconds.
+AGAIN_S = 0.25
 
 
 class _Kept(msgspec.Struct):
-    """One log. Attributes: is_whole, whether it came in to its end."""
+    """One log.
+
+    Attributes:
+        done: Set once nothing more will come.
+        dropped: Set once nobody wants it.
+        is_whole: Whether it came in to its end.
+    """
 
     file: IO[bytes]
     done: threading.Event
+    dropped: threading.Event
     stream: Stream | None = None
     is_whole: bool = False
 
@@ -48,17 +57,26 @@ class Rescue:
         self._kept: dict[str, dict[tuple[str, str], _Kept]] = {}
         self._count = 0
 
-    def begin(self, api: Api, job_name: str, pod: str, container: str) -> None:
-        """Follow a log from its beginning to its end, unless that is done already."""
+    def begin(
+        self, api: Api, job_name: str, pod: str, container: str, is_over: Callable[[], bool]
+    ) -> None:
+        """Follow a log from its beginning to its end, unless that is done already.
+
+        Args:
+            is_over: Says whether the pod has ended.
+        """
         with self._lock:
             of_job = self._kept.setdefault(job_name, {})
             if (pod, container) in of_job or self._count >= MAX_FOLLOWED:
                 return
             self._count += 1
             file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  closed by `drop`
-            kept = of_job[pod, container] = _Kept(file, threading.Event())
+            kept = of_job[pod, container] = _Kept(file, threading.Event(), threading.Event())
         threading.Thread(
-            target=self._follow, args=(api, kept, pod, container), name="openshift-log", daemon=True
+            target=self._follow,
+            args=(api, kept, pod, container, is_over),
+            name="openshift-log",
+            daemon=True,
         ).start()
 
     def read(self, job_name: str, pod: str, container: str) -> Iterator[bytes] | None:
@@ -74,6 +92,7 @@ class Rescue:
         with self._lock:
             dropped = self._kept.pop(job_name, {}).values()
         for kept in dropped:
+            kept.dropped.set()
             if kept.stream is not None:
                 kept.stream.interrupt()
             if kept.done.is_set():
@@ -86,9 +105,11 @@ class Rescue:
         for name in names:
             self.drop(name)
 
-    def _follow(self, api: Api, kept: _Kept, pod: str, container: str) -> None:
+    def _follow(
+        self, api: Api, kept: _Kept, pod: str, container: str, is_over: Callable[[], bool]
+    ) -> None:
         try:
-            kept.stream = logs.open_log(api, pod, container, follow="true")
+            kept.stream = _open(api, kept, pod, container, is_over)
             if kept.stream is not None:
                 with kept.stream:
                     for raw in logs.chunks_of(kept.stream):
@@ -101,6 +122,18 @@ class Rescue:
             with self._lock:
                 self._count -= 1
             kept.done.set()
+
+
+def _open(
+    api: Api, kept: _Kept, pod: str, container: str, is_over: Callable[[], bool]
+) -> Stream | None:
+    """Begin to follow a log; wait for it as long as its pod may have one."""
+    while True:
+        is_last = is_over() or kept.dropped.is_set()
+        stream = logs.open_log(api, pod, container, follow="true")
+        if stream is not None or is_last:
+            return stream
+        kept.dropped.wait(AGAIN_S)
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:

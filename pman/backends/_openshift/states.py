@@ -78,10 +78,12 @@ def _phase(job: KubeJob, pods: list[PodView]) -> Phase:
     ended_by_us = ENDED_BY in job.metadata.annotations and not job.status.active
     if (is_finished(job) or ended_by_us) and all(pod.phase is Phase.ENDED for pod in pods):
         return Phase.ENDED
-    if any(pod.phase is not Phase.WAITING for pod in pods):
+    # A pod that was deleted before its container has started has not begun the job.
+    if any(pod.phase is Phase.RUNNING or pod.started_at is not None for pod in pods):
         return Phase.RUNNING
     # All pods of a job that has begun may be gone, and the next ones not yet made.
-    return Phase.RUNNING if job.status.succeeded or job.status.failed else Phase.WAITING
+    has_begun = job.status.succeeded or (job.status.failed and not pods)
+    return Phase.RUNNING if has_begun else Phase.WAITING
 
 
 def _judge(job: KubeJob, pods: list[PodView], view: View) -> None:
