@@ -69,12 +69,9 @@ class LabEngine:
         self._cgroup = f"/{folder.name}-{name}"
         self._engine: subprocess.Popen[bytes] | None = None
         # The shell reaps what is orphaned: an engine that was killed takes a zombie for alive.
-        self._holder = subprocess.Popen(
-            ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--kill-child"]
-            + ["--mount-proc", "--propagation", "private", "sh", "-c", "cat; :"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+        command = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--kill-child"]
+        command += ["--mount-proc", "--propagation", "private", "sh", "-c", "cat; :"]
+        self._holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._holder.stdin is not None
         assert self._holder.stdout is not None
         self._holder.stdin.write(b"ready\n")
@@ -144,6 +141,13 @@ class LabEngine:
         self._signal(signal.SIGCONT)
         self._engine.send_signal(signal.SIGCONT)  # nsenter stops with its child
 
+    def mend(self) -> None:
+        """Have it run, whatever was done to it."""
+        if self.is_up():
+            self.thaw()
+        else:
+            self.start()
+
     def is_up(self) -> bool:
         """Return whether there is a process of the engine."""
         return self._engine is not None and self._engine.poll() is None
@@ -179,6 +183,11 @@ class LabEngine:
     def _log_end(self) -> str:
         return (self._folder / "log").read_text(errors="replace")[-2000:]
 
+    def chown_socket(self, uid: int, mode: int) -> None:
+        """Give the engine's socket to a user, and say who may use it."""
+        os.chown(self.socket_path, uid, uid)
+        self.socket_path.chmod(mode)
+
     # --- its swarm --------------------------------------------------------------------------
 
     def load_image(self) -> LabEngine:
@@ -201,7 +210,7 @@ class LabEngine:
     def nodes(self) -> dict[str, str]:
         """Return {host name: status} of the swarm's nodes."""
         lines = self.docker("node", "ls", "--format", "{{.Hostname}} {{.Status}}", check=False)
-        return {name: status for name, status in (line.split() for line in lines.splitlines())}
+        return dict(line.split() for line in lines.splitlines())
 
     def is_ready(self) -> bool:
         """Return whether the swarm says that this node can run tasks."""
@@ -269,7 +278,10 @@ def lab_swarm(
     """Starts daemons with `lab` behind them, and looks that no service is left."""
     monkeypatch.setenv("DOCKER_HOST", lab.url)
     with swarm_below(tmp_path, new_daemon) as made:
-        yield made
+        try:
+            yield made
+        finally:
+            lab.mend()
 
 
 @pytest.fixture
@@ -282,4 +294,8 @@ def pair_swarm(
     """As `lab_swarm`, with the manager of `lab_pair`."""
     monkeypatch.setenv("DOCKER_HOST", lab_pair[0].url)
     with swarm_below(tmp_path, new_daemon) as made:
-        yield made
+        try:
+            yield made
+        finally:
+            for engine in lab_pair:
+                engine.mend()
