@@ -70,7 +70,7 @@ class KubeBox:
             self._thread.join(DEADLINE_S)
         assert not self._thread.is_alive()
         self.engine.close()
-        kinds = "jobs,pods,persistentvolumeclaims"
+        kinds = "jobs,pods,persistentvolumeclaims,configmaps"
         self.kubectl("delete", kinds, "-l", f"pman.instance={self.instance}", "--wait=false")
 
     def kubectl(self, *words: str) -> str:

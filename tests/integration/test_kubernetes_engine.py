@@ -139,7 +139,7 @@ def test_removed_means_that_nothing_is_left(box: KubeBox) -> None:
     box.engine.remove(order.job_name, {})
     words = ("wait", "--for=delete", "pods", "-l", f"pman.job={order.job_name}")
     box.kubectl(*words, f"--timeout={DEADLINE_S:g}s")
-    assert box.names("jobs,pods") == []
+    assert box.names("jobs,pods,configmaps") == []
     assert box.engine.look(order.job_name, handle) is None
 
 

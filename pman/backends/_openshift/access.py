@@ -34,12 +34,15 @@ class Need(msgspec.Struct, frozen=True):
     is_essential: bool = True
 
 
+#: For a server before 1.26; see `tickets`. Without it a job may run twice there.
+TICKET_NEED = Need("", "configmaps", ("create", "list", "delete"), is_essential=False)
 #: What the Role in `openshift/` grants.
 NEEDS = (
     Need("batch", "jobs", ("create", "get", "list", "watch", "patch", "delete")),
     Need("", "pods", ("list", "watch", "delete")),
     Need("", "pods/log", ("get",)),
     Need("", "events", ("list",), is_essential=False),
+    TICKET_NEED,
 )
 #: The same where each job has a claim.
 CLAIM_NEEDS = (Need("", "persistentvolumeclaims", ("create", "get", "list", "patch", "delete")),)
@@ -110,6 +113,15 @@ def needs_of(settings: Settings, *, is_openshift: bool) -> tuple[Need, ...]:
     """Return what we have to be allowed to do; not all of it is essential."""
     of_claims = CLAIM_NEEDS if settings.storage_type in CLAIM_TYPES else ()
     return NEEDS + of_claims + (OPENSHIFT_NEEDS if is_openshift else ())
+
+
+def may_all(api: Api, need: Need) -> bool:
+    """Whether we may do all of it.
+
+    Raises:
+        BackendUnavailable: The server can't be asked.
+    """
+    return all(_may(api, need, verb) for verb in need.verbs)
 
 
 def _missing(found: dict[Need, dict[str, bool]]) -> dict[Need, tuple[str, ...]]:

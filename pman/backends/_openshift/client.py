@@ -56,7 +56,7 @@ class Api:
 
     Attributes:
         namespace: Of the jobs.
-        jobs, pods, claims, events: Paths of the lists of these, in the namespace.
+        jobs, pods, claims, tickets, events: Paths of the lists of these, in the namespace.
         client: The SDK's client, for its dynamic client.
     """
 
@@ -78,6 +78,7 @@ class Api:
         self.jobs = f"/apis/batch/v1/{in_namespace}/jobs"
         self.pods = f"/api/v1/{in_namespace}/pods"
         self.claims = f"/api/v1/{in_namespace}/persistentvolumeclaims"
+        self.tickets = f"/api/v1/{in_namespace}/configmaps"
         self.events = f"/api/v1/{in_namespace}/events"
 
     def request(

@@ -10,9 +10,10 @@ from pman.backends._engine.port import JOB_LABEL, Unanswered
 from pman.backends._openshift.cache import job_label
 from pman.backends._openshift.failures import Answered, is_forbidden_verb
 from pman.backends._openshift.guard import MERGE_PATCH
-from pman.backends._openshift.manifest import manifests, names_of
+from pman.backends._openshift.manifest import labels_of, manifests, names_of
 from pman.backends._openshift.objects import Claim, KubeJob
 from pman.backends._openshift.states import handle_of
+from pman.backends._openshift.tickets import Tickets, ticket_name
 from pman.errors import BackendUnavailable, JobConflict, SubmitFailed
 from pman.settings import Settings
 
@@ -29,7 +30,8 @@ _TOO_LARGE = "request is too large"
 class Creator:
     """Makes Jobs. Thread-safe, but for two calls for the same job at a time."""
 
-    def __init__(self, settings: Settings, instance: str) -> None:
+    def __init__(self, settings: Settings, instance: str, tickets: Tickets) -> None:
+        self._tickets = tickets
         self._settings = settings
         self._instance = instance
         #: Jobs whose request was not answered: their Job may be there, under either name.
@@ -46,6 +48,10 @@ class Creator:
         except Unanswered:
             self._doubtful.add(order.job_name)
             raise
+        except (JobConflict, SubmitFailed):
+            with contextlib.suppress(BackendUnavailable):  # then the sweeper takes it
+                self._tickets.take(api, order.job_name)
+            raise
         finally:
             self.current.discard(order.job_name)
         self._doubtful.discard(order.job_name)
@@ -56,6 +62,7 @@ class Creator:
 
     def _make(self, api: Api, order: Order) -> KubeJob:
         names = names_of(order)
+        ticket = self._make_ticket(api, order)
         for name in names:
             job, claim = manifests(
                 order,
@@ -63,6 +70,7 @@ class Creator:
                 name=name,
                 instance=self._instance,
                 namespace=api.namespace,
+                ticket=ticket,
             )
             if claim is not None and not _make_claim(api, claim, order):
                 continue
@@ -74,6 +82,15 @@ class Creator:
             if claim is not None:
                 remove_claim(api, claim["metadata"]["name"])
         raise JobConflict(f"the names {' and '.join(names)} are taken by other Jobs", field="jid")
+
+    def _make_ticket(self, api: Api, order: Order) -> str | None:
+        if not self._tickets.are_used:
+            return None
+        try:
+            self._tickets.make(api, order.job_name, labels_of(order, self._instance))
+        except Answered as exc:
+            raise _refused(exc) from exc
+        return ticket_name(order.job_name)
 
 
 def find_job(api: Api, job_name: str) -> KubeJob | None:

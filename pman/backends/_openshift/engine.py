@@ -17,7 +17,7 @@ from pman.backends._engine.port import (
     View,
 )
 from pman.backends._openshift import logs, stopping, sweeping
-from pman.backends._openshift.access import Said, check_access
+from pman.backends._openshift.access import TICKET_NEED, Said, check_access, may_all
 from pman.backends._openshift.cache import Cache, job_label
 from pman.backends._openshift.creating import Creator, find_job, remove_claim
 from pman.backends._openshift.failures import Answered
@@ -28,6 +28,7 @@ from pman.backends._openshift.pods import is_over, is_waiting_without_word, utc_
 from pman.backends._openshift.rescue import Rescue
 from pman.backends._openshift.states import is_finished, view_of
 from pman.backends._openshift.storage import CLAIM_SUFFIX, CLAIM_TYPES, check_storage
+from pman.backends._openshift.tickets import Tickets, are_needed
 from pman.backends._openshift.watching import Watch
 from pman.backends._openshift.why import warnings_of, why
 from pman.errors import BackendUnavailable
@@ -62,10 +63,11 @@ class KubernetesEngine(Engine):
         """
         self._settings = settings
         self._selector = f"{INSTANCE_LABEL}={instance}"
-        self._creator = Creator(settings, instance)
+        self._tickets = Tickets()
+        self._creator = Creator(settings, instance, self._tickets)
         self._cache = Cache()
         self._rescue = Rescue(settings.db_path)
-        self._guard = Guard(self._cache, self._rescue)
+        self._guard = Guard(self._cache, self._rescue, self._tickets)
         self._said = Said()
         self._lock = threading.Lock()  # of `_client` and `_watch`
         self._client: Api | None = None
@@ -85,6 +87,7 @@ class KubernetesEngine(Engine):
             raise BackendUnavailable("storage type pvc needs the name of a claim: --shareClaim")
         api = Api(self._settings)
         self.route_url = check_access(api, self._settings, self._said)
+        self._tickets.are_used = are_needed(api) and may_all(api, TICKET_NEED)
         with self._lock:
             self._client = api
 
@@ -108,6 +111,8 @@ class KubernetesEngine(Engine):
         sweeping.sweep_pods(api, pods, names, self._settings.orphan_grace_s)
         if self._settings.storage_type in CLAIM_TYPES:
             sweeping.sweep_claims(api, self._selector, names, self._settings.orphan_grace_s)
+        if self._tickets.are_used:
+            sweeping.sweep_tickets(api, self._selector, names, self._settings.orphan_grace_s)
         of_job: dict[str, list[KubePod]] = {}
         for pod in pods:
             of_job.setdefault(job_label(pod), []).append(pod)
@@ -166,6 +171,7 @@ class KubernetesEngine(Engine):
         """Remove the Job; its pods and its claim go with it."""
         api = self._api
         self._guard.spare(job_name)
+        self._tickets.take(api, job_name)
         job = self._find(job_name, handle)
         if job is not None:
             self._delete(job)

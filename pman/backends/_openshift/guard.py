@@ -1,8 +1,8 @@
 """`Guard`: sees to it that no job runs twice, and that no log is lost with its pod.
 
-A Job controller replaces a pod that somebody has deleted, or whose node is gone, as if it had
-never run, `backoffLimit: 0` notwithstanding (from 1.26 on it counts as failed). A job must not run
-twice without being asked: its Job is told to have no pods, and ends with the reason.
+A Job controller before 1.26 replaces a pod that was deleted, `backoffLimit: 0` notwithstanding. A
+job must not run twice without being asked: `tickets` keeps the new pod from starting, and its Job
+is told here to have no pods, and ends with the reason.
 """
 
 from __future__ import annotations
@@ -18,9 +18,17 @@ from pman.backends._openshift.cache import Cache
 from pman.backends._openshift.failures import Answered
 from pman.backends._openshift.logs import containers_of
 from pman.backends._openshift.objects import KubeJob, KubePod
-from pman.backends._openshift.pods import is_over, pod_view, utc_now
+from pman.backends._openshift.pods import (
+    has_run,
+    is_deleted,
+    is_over,
+    may_have_run,
+    pod_view,
+    utc_now,
+)
 from pman.backends._openshift.rescue import Rescue
 from pman.backends._openshift.states import ENDED_BECAUSE, ENDED_BY, handle_of, is_finished
+from pman.backends._openshift.tickets import Tickets
 from pman.errors import BackendUnavailable
 
 if TYPE_CHECKING:
@@ -37,7 +45,8 @@ DEADLINE_SLACK = timedelta(seconds=5)
 class Guard:
     """Looks at each Job when something happens to one of its pods."""
 
-    def __init__(self, cache: Cache, rescue: Rescue) -> None:
+    def __init__(self, cache: Cache, rescue: Rescue, tickets: Tickets) -> None:
+        self._tickets = tickets
         self._cache = cache
         self._rescue = rescue
         self._lock = threading.Lock()
@@ -52,12 +61,14 @@ class Guard:
         """Forget a job that is no more."""
         with self._lock:
             self._spared.discard(job_name)
+        self._tickets.forget(job_name)
         self._rescue.drop(job_name)
 
     def keep_only(self, job_names: Collection[str]) -> None:
         """Forget all jobs but these."""
         with self._lock:
             self._spared.intersection_update(job_names)
+        self._tickets.keep_only(job_names)
         self._rescue.keep_only(job_names)
 
     def saw(self, api: Api, job_name: str) -> None:
@@ -73,12 +84,13 @@ class Guard:
             for container, _ in containers_of(handle_of(job)):
                 self._rescue.begin(api, job_name, name, container, is_over)
         deleted = deleted_by_others(job, pods, utc_now())
-        if deleted is None:
-            return
         try:
-            self._end(api, job_name, job, deleted)
+            if deleted is not None or have_all_started(job, pods):
+                self._tickets.take(api, job_name)
+            if deleted is not None:
+                self._end(api, job_name, job, deleted)
         except BackendUnavailable as exc:
-            _log.warning("Job %s could not be ended: %s", job.metadata.name, exc)
+            _log.warning("Job %s could not be guarded: %s", job.metadata.name, exc)
 
     def _end(self, api: Api, job_name: str, job: KubeJob, deleted: KubePod) -> None:
         """Have a Job make no more pods, unless it has ended meanwhile."""
@@ -123,14 +135,22 @@ def vanishing(pods: list[KubePod]) -> list[KubePod]:
 
 
 def deleted_by_others(job: KubeJob, pods: list[KubePod], now: datetime) -> KubePod | None:
-    """Return a pod that was deleted although its Job is not done, and not by the Job itself."""
+    """Return a pod that was deleted although its Job is not done, and not by the Job itself.
+
+    One that can't have started may be replaced.
+    """
     if _is_settled(job) or _is_past_deadline(job, now):
         return None
-    deleted = [pod for pod in pods if pod.is_gone or pod.metadata.deletion_timestamp is not None]
+    deleted = [pod for pod in pods if is_deleted(pod) and may_have_run(pod)]
     # One that has failed by itself makes the Job controller delete all others.
     if any(pod.status.phase == "Failed" and pod not in deleted for pod in pods):
         return None
     return min(deleted, key=lambda pod: str(pod.metadata.creation_timestamp), default=None)
+
+
+def have_all_started(job: KubeJob, pods: list[KubePod]) -> bool:
+    """Whether each worker has begun, so that a further pod could only be a second run."""
+    return sum(has_run(pod) for pod in pods) >= job.spec.completions or is_finished(job)
 
 
 def _is_settled(job: KubeJob) -> bool:

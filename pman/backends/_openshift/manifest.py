@@ -100,7 +100,13 @@ def label_value(text: str) -> str:
 
 
 def manifests(
-    order: Order, settings: Settings, *, name: str, instance: str, namespace: str
+    order: Order,
+    settings: Settings,
+    *,
+    name: str,
+    instance: str,
+    namespace: str,
+    ticket: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Return the Job for an order, and the claim that is to be made before it, if any.
 
@@ -108,6 +114,7 @@ def manifests(
         name: Of the Job.
         instance: For the labels.
         namespace: Of the Job.
+        ticket: ConfigMap without which no container is to start, or None.
     """
     storage = storage_of(order, settings, name, namespace)
     labels = labels_of(order, instance)
@@ -126,6 +133,8 @@ def manifests(
         spec["ttlSecondsAfterFinished"] = max(1, round(settings.job_ttl_s))
     metadata = {"name": name, "labels": labels, "annotations": {JID_LABEL: order.jid[:MAX_JID]}}
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
+    if ticket is not None:
+        _add_ticket(spec["template"]["spec"], ticket)
     if storage.claim is not None:
         storage.claim["metadata"] |= {"labels": labels}
     return job, storage.claim
@@ -162,6 +171,12 @@ def _pod_spec(order: Order, settings: Settings, name: str, storage: Storage) -> 
     if settings.pull_secrets:
         spec["imagePullSecrets"] = [{"name": secret} for secret in settings.pull_secrets]
     return spec
+
+
+def _add_ticket(pod_spec: dict[str, Any], ticket: str) -> None:
+    source = {"configMapRef": {"name": ticket, "optional": False}}
+    for container in (*pod_spec.get("initContainers", ()), pod_spec["containers"][0]):
+        container["envFrom"] = [source]
 
 
 def _env(order: Order) -> dict[str, str]:

@@ -160,6 +160,12 @@ class Claim(_Object):
     metadata: Meta = msgspec.field(default_factory=Meta)
 
 
+class ConfigMap(_Object):
+    """A ConfigMap."""
+
+    metadata: Meta = msgspec.field(default_factory=Meta)
+
+
 class KubeEvent(_Object):
     """An Event of the core group."""
 

@@ -77,6 +77,7 @@ class PodView(msgspec.Struct):
         phase: Of its containers.
         started_at, ended_at: Of its containers, or None.
         is_deleted: Somebody has deleted the pod.
+        may_have_run: Its command has been started, or may have been.
         has_failed: It ended, and not well.
     """
 
@@ -85,6 +86,7 @@ class PodView(msgspec.Struct):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     is_deleted: bool = False
+    may_have_run: bool = False
     has_failed: bool = False
 
 
@@ -95,7 +97,8 @@ def pod_view(pod: KubePod, now: datetime) -> PodView:
         worker=Worker(name=pod.metadata.name, state=_state(pod, statuses)),
         phase=_phase(pod, statuses, now),
         started_at=_first_start(statuses),
-        is_deleted=pod.metadata.deletion_timestamp is not None or pod.is_gone,
+        is_deleted=is_deleted(pod),
+        may_have_run=may_have_run(pod),
     )
     if view.phase is Phase.ENDED:
         _judge(pod, statuses, view, now)
@@ -107,6 +110,26 @@ def pod_view(pod: KubePod, now: datetime) -> PodView:
 def is_over(pod: KubePod) -> bool:
     """Whether the containers of a pod have ended for good, as the API server says."""
     return pod.is_gone or pod.status.phase in ("Succeeded", "Failed")
+
+
+def is_deleted(pod: KubePod) -> bool:
+    """Whether somebody has deleted a pod, be it still there or not."""
+    return pod.is_gone or pod.metadata.deletion_timestamp is not None
+
+
+def has_run(pod: KubePod) -> bool:
+    """Whether the command of a pod has been started, as far as its node has told."""
+    if is_over(pod) and not is_deleted(pod):
+        return True
+    main = _main_first(pod)[:1]
+    return any(s.state.running is not None or _terminated(s) is not None for s in main)
+
+
+def may_have_run(pod: KubePod) -> bool:
+    """Whether the command of a pod may have been started: a busy node tells so late, or never."""
+    statuses = [*pod.status.init_container_statuses, *pod.status.container_statuses]
+    is_placed = any((c.type, c.status) == ("PodScheduled", "True") for c in pod.status.conditions)
+    return has_run(pod) or (is_placed and _trouble(pod, statuses) == ("", ""))
 
 
 def is_waiting_without_word(pod: KubePod) -> bool:

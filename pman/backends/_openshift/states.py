@@ -30,8 +30,7 @@ def view_of(job: KubeJob, pods: list[KubePod], now: datetime) -> View:
         now: To tell a pod that is being deleted from one whose node is lost.
     """
     seen = [pod_view(pod, now) for pod in in_order(pods)]
-    # Further ones were made in the place of a deleted one; whether they run matters, no more.
-    workers = seen[: job.spec.completions]
+    workers = _workers(seen, job.spec.completions)
     view = View(
         job_name=job.metadata.labels.get(JOB_LABEL, ""),
         handle=handle_of(job),
@@ -47,6 +46,17 @@ def view_of(job: KubeJob, pods: list[KubePod], now: datetime) -> View:
         if stuck.reason not in ("", "ok"):
             view.reason, view.message = stuck.reason, stuck.message
     return view
+
+
+def _workers(seen: list[PodView], count: int) -> list[PodView]:
+    """Return one pod for each worker.
+
+    There are more where some were deleted: one that can't have started is replaced; another is
+    not, and of its successor matters only whether it runs.
+    """
+    if len(seen) > count:
+        seen = [pod for pod in seen if pod.may_have_run or not pod.is_deleted] or seen
+    return seen[:count]
 
 
 def handle_of(job: KubeJob) -> dict[str, Any]:

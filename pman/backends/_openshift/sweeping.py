@@ -1,4 +1,4 @@
-"""Removes what a Job can leave behind: claims and pods with our label, and without a Job."""
+"""Removes what a Job can leave behind: claims, tickets and pods of ours that have no Job."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from pman.backends._engine.port import JOB_LABEL
 from pman.backends._openshift.creating import remove_claim
 from pman.backends._openshift.failures import Answered
-from pman.backends._openshift.objects import Claim, KubePod, Meta
+from pman.backends._openshift.objects import Claim, ConfigMap, KubePod, Meta
 from pman.backends._openshift.pods import utc_now
+from pman.backends._openshift.tickets import remove_ticket
 
 if TYPE_CHECKING:
     from pman.backends._openshift.client import Api
@@ -54,6 +55,18 @@ def sweep_claims(api: Api, selector: str, jobs: Collection[str], grace_s: float)
         if is_orphan(claim.metadata, jobs, grace_s):
             _log.info("claim %s has no Job, and is removed", claim.metadata.name)
             remove_claim(api, claim.metadata.name)
+
+
+def sweep_tickets(api: Api, selector: str, jobs: Collection[str], grace_s: float) -> None:
+    """Remove tickets of this instance that belong to no Job.
+
+    Raises:
+        BackendUnavailable: The server can't be told.
+    """
+    tickets, _ = api.list(api.tickets, ConfigMap, {"labelSelector": selector})
+    for ticket in tickets:
+        if is_orphan(ticket.metadata, jobs, grace_s):
+            remove_ticket(api, ticket.metadata.name)
 
 
 def remove_pod(api: Api, name: str) -> None:

@@ -204,6 +204,17 @@ def test_every_container_is_restricted() -> None:
     assert "runAsUser" not in pod_of(of)["securityContext"]
 
 
+def test_no_container_starts_without_its_ticket() -> None:
+    of, options = order("a b c"), {"name": "kx", "instance": "i-1", "namespace": "myproj"}
+    job, _ = manifests(of, settings(storage_type="swift"), **options, ticket="pman-1")
+    pod = job["spec"]["template"]["spec"]
+    source = [{"configMapRef": {"name": "pman-1", "optional": False}}]
+    assert pod["initContainers"][0]["envFrom"] == source
+    assert pod["containers"][0]["envFrom"] == source
+    assert "envFrom" not in pod["containers"][1]  # it starts along with the one before
+    assert "envFrom" not in main_of(of)
+
+
 def test_pull_secrets_and_policy() -> None:
     pod = pod_of(order(), pull_policy="Always", pull_secrets=("one", "two"), kill_grace_s=7.0)
     assert pod["imagePullSecrets"] == [{"name": "one"}, {"name": "two"}]

@@ -205,6 +205,27 @@ def test_a_replacement_is_no_worker_but_must_have_ended_too() -> None:
     assert [(w.name, w.returncode) for w in seen.workers] == [("kx-a", 143)]
 
 
+def test_a_pod_that_was_replaced_before_it_started_is_no_worker() -> None:
+    first = pod("kx-a", state=waiting("ContainerCreating"), deletionTimestamp=AT.format(4))
+    second = pod("kx-b", "Running", RUNNING, creationTimestamp=AT.format(4))
+    assert deleted_by_others(job({"active": 1}), [first, second], NOW) is None
+    assert [worker.name for worker in view(job({"active": 1}), first, second).workers] == ["kx-b"]
+    assert [worker.name for worker in view(job({"active": 1}), first).workers] == ["kx-a"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "may_have_run"),
+    [("ContainerCreating", True), ("ImagePullBackOff", False), ("CreateContainerError", False)],
+)
+def test_a_node_may_not_have_told_that_a_pod_has_started(reason: str, may_have_run: bool) -> None:
+    placed = {"type": "PodScheduled", "status": "True"}
+    marked = pod(
+        state=waiting(reason), status={"conditions": [placed]}, deletionTimestamp=AT.format(4)
+    )
+    found = deleted_by_others(job({"active": 1}), [marked], NOW)
+    assert found is (marked if may_have_run else None)
+
+
 def test_a_canceled_job_has_not_ended_while_pods_are_counted() -> None:
     ours = {"pman.ended-by": "canceled"}
     assert view(job({"active": 1}, annotations=ours)).phase is not Phase.ENDED
