@@ -14,7 +14,7 @@ from engines import need_swarm
 from swarm_harness import DEADLINE_S, SwarmBox, swarm_box
 
 from pman.backends._engine.port import JOB_LABEL, Phase
-from pman.errors import JobConflict, RequestError, SubmitFailed
+from pman.errors import BackendUnavailable, JobConflict, RequestError, SubmitFailed
 from pman.job.state import JobState
 
 pytestmark = pytest.mark.slow
@@ -280,6 +280,16 @@ def test_output_of_a_container_that_somebody_removed_is_empty(box: SwarmBox) -> 
     assert view.extra is not None
     docker("rm", view.extra["state"]["Status"]["ContainerStatus"]["ContainerID"])
     assert box.collected(view) == {}
+
+
+def test_output_of_a_service_that_somebody_removed_is_missed(box: SwarmBox) -> None:
+    order = box.shell("echo lost")
+    handle = box.run(order)
+    view = box.ended(order, handle)
+    docker("service", "rm", handle["service"])
+    with pytest.raises(BackendUnavailable, match="the service is gone"):
+        box.collected(view)
+    assert not box.engine.stop(view, 1.0, Kept())
 
 
 def test_events_name_the_job_as_soon_as_something_happens(box: SwarmBox) -> None:

@@ -17,6 +17,9 @@ from pman.errors import RequestError, shown
 #: Most containers of one job; more is a slip of the keyboard.
 MAX_WORKERS = 1000
 
+#: Most that engines can count to, bytes.
+MAX_MEMORY_BYTES = 2**63 - 1
+
 #: Source: Kubernetes, "Resource units"; decimal and binary suffixes of bytes.
 _BYTES = {
     "": 1 << 20,  # a bare number is MiB, as in 2.2's example
@@ -180,7 +183,10 @@ def _memory(meta: Mapping[str, Any]) -> int | None:
     if match is None or int(match[1]) == 0:
         expected = "MiB, more than 0, or a number with one of Ki Mi Gi Ti k M G T"
         raise _wrong("memory_limit", meta["memory_limit"], expected)
-    return int(match[1]) * _BYTES[match[2] or ""]
+    count = int(match[1]) * _BYTES[match[2] or ""]
+    if count > MAX_MEMORY_BYTES:
+        raise _wrong("memory_limit", meta["memory_limit"], f"at most {MAX_MEMORY_BYTES} bytes")
+    return count
 
 
 def _count(meta: Mapping[str, Any], key: str, default: int) -> int:

@@ -16,6 +16,7 @@ import msgspec
 
 from pman.backends._swarm.problems import (
     Missing,
+    Refused,
     answer_problem,
     connection_problem,
     socket_path,
@@ -28,6 +29,9 @@ READ_TIMEOUT_S = 30.0
 
 #: Longest wait for the answer to "are you there", seconds.
 PING_TIMEOUT_S = 5.0
+
+#: The same for a small question while a client waits for us: it is to hear of a frozen engine.
+ASK_TIMEOUT_S = 10.0
 
 #: Where the engine listens unless DOCKER_HOST says otherwise.
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -101,6 +105,11 @@ class EngineClient:
         except BackendUnavailable:
             self.close()  # what comes back may be another engine
             raise
+        except Refused as exc:
+            raise BackendUnavailable(
+                f"docker engine at {self.host} refuses to say how it is: {exc.words}; if there is a"
+                " proxy or an authorization plugin before it, let pman through"
+            ) from exc
         _check_swarm(info.get("Swarm") or {})
         return info
 
@@ -114,9 +123,11 @@ class EngineClient:
             response = self._send(session, "GET", "/_ping", timeout_s=PING_TIMEOUT_S)
             return str(response.headers.get("Date", ""))
 
-    def get(self, path: str, params: Params | None = None) -> Any:
+    def get(
+        self, path: str, params: Params | None = None, timeout_s: float = READ_TIMEOUT_S
+    ) -> Any:
         """Return the JSON answer to GET; see `request`."""
-        return self.request("GET", path, params)
+        return self.request("GET", path, params, timeout_s=timeout_s)
 
     def post(
         self,

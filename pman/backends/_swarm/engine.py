@@ -18,7 +18,7 @@ from pman.backends._engine.port import (
     View,
 )
 from pman.backends._swarm import output
-from pman.backends._swarm.client import EngineClient, filters, url_path
+from pman.backends._swarm.client import ASK_TIMEOUT_S, EngineClient, filters, url_path
 from pman.backends._swarm.elsewhere import Elsewhere
 from pman.backends._swarm.events import Event, EventWatch
 from pman.backends._swarm.facts import Facts
@@ -29,6 +29,7 @@ from pman.backends._swarm.spec import (
     NAME_FIELD,
     check_name,
     check_resources,
+    check_size,
     gpu_kind,
     service_name,
     service_spec,
@@ -36,7 +37,7 @@ from pman.backends._swarm.spec import (
 from pman.backends._swarm.stopping import is_over, stop_everywhere, stop_here
 from pman.backends._swarm.tasks import Stage, is_stopped, newest, stage_of, view_of
 from pman.config import Settings
-from pman.errors import JobConflict, SubmitFailed, shown
+from pman.errors import BackendUnavailable, JobConflict, SubmitFailed, shown
 
 #: Events after which a task's state changes within moments: the engine tells the swarm of them.
 _HOT_ACTIONS = frozenset({"start", "die", "oom", "create"})
@@ -81,10 +82,11 @@ class SwarmEngine(Engine):
     def check(self, order: Order) -> None:
         """See `Engine`."""
         check_name(order)
+        check_size(order)
         if self._is_managed:
             check_manager(order)
         if order.gpus or order.cpu_millis is not None or order.memory_bytes is not None:
-            check_resources(order, self._client.get("/nodes"))
+            check_resources(order, self._client.get("/nodes", timeout_s=ASK_TIMEOUT_S))
         occupant = self._occupant(service_name(order))
         if occupant is not None and not self._is_replaceable(occupant, order):
             raise self._conflict(occupant, order)
@@ -175,7 +177,8 @@ class SwarmEngine(Engine):
     def _service(self, job_name: str, handle: Mapping[str, Any]) -> Mapping[str, Any] | None:
         service_id = handle.get("service")
         if not service_id:  # it was asked for, and no answer came
-            wanted = filters(label=[f"{JOB_LABEL}={job_name}"])
+            labels = [f"{INSTANCE_LABEL}={self._instance}", f"{JOB_LABEL}={job_name}"]
+            wanted = filters(label=labels)
             return next(iter(self._client.get("/services", wanted) or []), None)
         try:
             found: Mapping[str, Any] = self._client.get(url_path("/services/{}", service_id))
@@ -184,7 +187,10 @@ class SwarmEngine(Engine):
         return found
 
     def _tasks(self, service_id: str) -> list[Mapping[str, Any]]:
-        return self._client.get("/tasks", filters(service=[service_id])) or []
+        try:
+            return self._client.get("/tasks", filters(service=[service_id])) or []
+        except Missing:
+            return []  # the service has just been removed
 
     def _view(
         self,
@@ -267,7 +273,9 @@ class SwarmEngine(Engine):
         """See `Engine`. Bytes that are not UTF-8 come as U+FFFD where the engine keeps JSON."""
         tasks = self._tasks(view.handle["service"])
         gone = self._inspector.check_nodes(tasks)
-        output.collect(self._client, view, sink, skipped=gone)
+        is_whole = output.collect(self._client, view, sink, skipped=gone)
+        if not is_whole and self._service(view.job_name, view.handle) is None:
+            raise BackendUnavailable("the service is gone")
 
     def peek(self, view: View, max_bytes: int) -> bytes:
         """See `Engine`."""
@@ -335,7 +343,8 @@ class SwarmEngine(Engine):
     def _occupant(self, name: str) -> Mapping[str, Any] | None:
         """Return the service that has a name; the engine also takes ids and their beginnings."""
         try:
-            found: Mapping[str, Any] = self._client.get(url_path("/services/{}", name))
+            path = url_path("/services/{}", name)
+            found: Mapping[str, Any] = self._client.get(path, timeout_s=ASK_TIMEOUT_S)
         except Missing:
             return None
         return found if found["Spec"].get("Name") == name else None

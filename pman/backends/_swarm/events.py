@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from pman.backends._swarm.client import EngineClient, Stream, filters
-from pman.errors import BackendUnavailable
+from pman.errors import BackendError, BackendUnavailable
 
 #: Between two beats while events are waited for, seconds.
 BEAT_PERIOD_S = 1.0
@@ -90,7 +90,7 @@ class EventWatch:
         while not done.wait(BEAT_PERIOD_S):
             try:
                 beat()
-            except BackendUnavailable:
+            except BackendError:
                 self._is_silent = True
                 self.interrupt()
                 return

@@ -7,7 +7,7 @@ from typing import Any
 
 from pman.backends._swarm.client import EngineClient, url_path
 from pman.backends._swarm.facts import Facts, epoch_s
-from pman.backends._swarm.problems import Missing
+from pman.backends._swarm.problems import Failed, Refused
 from pman.backends._swarm.tasks import Stage, container_id, stage_of
 from pman.errors import BackendUnavailable
 
@@ -64,7 +64,8 @@ class Inspector:
     def _inspect(self, task_id: str, container: str) -> None:
         try:
             found = self._client.get(url_path("/containers/{}/json", container))
-        except Missing:
+        except (Refused, Failed):
+            # Gone, or broken: one container that can't be looked at must not hide all the others.
             self._facts.note(task_id, is_oom=False)
             return
         state = found.get("State") or {}

@@ -22,7 +22,7 @@ _NOTHING_THERE = ("no such container", "does not support reading", "has not been
 
 def collect(
     client: EngineClient, view: View, sink: Sink, *, skipped: Container[str] = frozenset()
-) -> None:
+) -> bool:
     """Copy the whole output of all containers of a job.
 
     When a task has ended, the engine has all of its output: it waits for the container's streams
@@ -31,13 +31,17 @@ def collect(
 
     Args:
         skipped: Tasks whose output is gone.
+    Returns:
+        Whether the engine still knew all of the tasks.
     Raises:
         BackendUnavailable: Not all of it could be read.
         OSError: The sink could not keep it.
     """
+    is_whole = True
     for index, worker in enumerate(view.workers):
         if has_output(worker) and worker.name not in skipped:
-            read_task(client, worker.name, is_plain(view), _into(sink, index))
+            is_whole &= read_task(client, worker.name, is_plain(view), _into(sink, index))
+    return is_whole
 
 
 def _into(sink: Sink, index: int) -> Callable[[Pieces], None]:
@@ -100,12 +104,14 @@ def read_task(
     take: Callable[[Pieces], None],
     *,
     tail: int | None = None,
-) -> None:
+) -> bool:
     """Copy the output of one task, from whichever node it ran on, in constant memory.
 
     Args:
         is_plain: Whether it comes without frames.
         tail: Only so many lines at the end; None for all.
+    Returns:
+        Whether the engine knows the task.
     Raises:
         BackendUnavailable: Not all of it could be read.
     """
@@ -119,10 +125,11 @@ def read_task(
             for block in _blocks(stream.chunks()):
                 take(demultiplexer.feed(block))
     except Missing:
-        return
+        return False
     held_back = demultiplexer.finish()
     if held_back:
         take(held_back)
     words = plain(demultiplexer.errors.decode("utf-8", "replace"))
     if words and not any(part in words.lower() for part in _NOTHING_THERE):
         raise BackendUnavailable(f"the output of task {task_id} can't be read: {words}")
+    return True

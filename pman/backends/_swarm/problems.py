@@ -36,6 +36,11 @@ _SWARM_STATES = (
 )
 
 
+#: What a swarm will not take however often it is asked, and calls its own failure. Source: grpc-go,
+#: rpc_util.go; moby/swarmkit, manager/state/raft (a service has to fit into 1.5 MB).
+_TOO_LARGE = ("message larger than max", "raft message is too large")
+
+
 class Refused(SubmitFailed):
     """The engine answered with an error.
 
@@ -53,6 +58,10 @@ class Missing(Refused):
     """There is no object of that name."""
 
 
+class Failed(Unanswered):
+    """The engine answered that it failed: it may have carried the request out, or not."""
+
+
 def answer_problem(status: int, words: str) -> BackendError:
     """Return the error for an answer of 400 or above.
 
@@ -64,9 +73,11 @@ def answer_problem(status: int, words: str) -> BackendError:
     for part, advice in _SWARM_STATES:
         if part in words:
             return BackendUnavailable(advice)
+    if any(part in words for part in _TOO_LARGE):
+        return Refused(413, words)
     if status < 500:
         return Missing(status, words) if status == 404 else Refused(status, words)
-    return Unanswered(f"the docker engine failed: {words}")
+    return Failed(f"the docker engine failed: {words}")
 
 
 def plain(words: str) -> str:

@@ -28,6 +28,10 @@ NAME_FIELD = "container.manager.env.serviceName"
 MIN_MEMORY_BYTES = 6 << 20
 MIN_CPU_MILLIS = 10
 
+#: Most of a request's own text in a service, characters. The engine keeps 1.5 MB at most, and a
+#: copy for each worker. Source: moby/swarmkit, manager/state/store, MaxTransactionBytes.
+MAX_SIZE = 250_000
+
 #: Nanoseconds in a second; NanoCPUs in a thousandth of a CPU.
 _NANO = 10**9
 _NANO_PER_MILLI = 10**6
@@ -60,6 +64,27 @@ def check_name(order: Order) -> None:
         " a letter or digit at both ends",
         field=NAME_FIELD,
     )
+
+
+def check_size(order: Order) -> None:
+    """Raise when a service would be longer than a swarm takes: it keeps one copy for each worker.
+
+    Raises:
+        RequestError: Names what is longest.
+    """
+    sizes = {
+        "cmd": len(order.cmd),
+        "env": sum(len(name) + len(value) for name, value in order.env.items()),
+        "jid": 2 * len(order.jid),
+        "labels": 2 * sum(len(key) + len(value) for key, value in order.labels.items()),
+    }
+    if sum(sizes.values()) > MAX_SIZE:
+        field = max(sizes, key=sizes.__getitem__)
+        raise RequestError(
+            f"{field} is {sizes[field]} characters long, expected at most {MAX_SIZE} of cmd, env,"
+            " jid and labels together; pass long values in a file below shareDir",
+            field=field,
+        )
 
 
 def check_resources(order: Order, nodes: Iterable[Mapping[str, Any]]) -> None:

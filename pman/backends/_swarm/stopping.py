@@ -86,7 +86,7 @@ def _do_at_once(do: Callable[[Task], object], tasks: Iterable[Task]) -> None:
         finally:
             _free_threads.release()
 
-    helpers = []
+    helpers: list[threading.Thread] = []
     while len(helpers) < len(waiting) - 1 and _free_threads.acquire(blocking=False):
         helpers.append(threading.Thread(target=help_out, name="swarm-stop", daemon=True))
     for helper in helpers:

@@ -114,7 +114,10 @@ def test_values_in_plain_units(key: str, value: Any, field: str, expected: Any) 
             ("cpu_limit", {"cpu_limit": bad})
             for bad in ("x", "0", "-1", "1.5", 1.5, True, [], "1G")
         ),
-        *(("memory_limit", {"memory_limit": bad}) for bad in ("x", "0", "1Q", "1m", -5, {}, "٣")),
+        *(
+            ("memory_limit", {"memory_limit": bad})
+            for bad in ("x", "0", "1Q", "1m", -5, {}, "٣", "9" * 15 + "Ti")
+        ),
         *(("gpu_limit", {"gpu_limit": bad}) for bad in ("x", "-1", 1.0, "1m")),
         *(("number_of_workers", {"number_of_workers": bad}) for bad in (0, "0", 1001, "x", -1)),
         ("env", {"env": ["A=1"]}),

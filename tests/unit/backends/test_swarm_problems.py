@@ -12,6 +12,7 @@ import pytest
 from pman.backends._engine.port import Unanswered
 from pman.backends._swarm.client import EngineClient, _check_swarm, url_path
 from pman.backends._swarm.problems import (
+    Failed,
     Missing,
     Refused,
     answer_problem,
@@ -72,14 +73,15 @@ def speaker(tmp_path: Path) -> Iterator[tuple[socket.socket, str]]:
         yield listener, f"unix://{path}"
 
 
-def answer(listener: socket.socket, raw: bytes) -> threading.Thread:
-    """Answer one request, in a thread of its own."""
+def answer(listener: socket.socket, *answers: bytes) -> threading.Thread:
+    """Answer one request on each connection, in a thread of its own."""
 
     def serve() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            connection.recv(65536)
-            connection.sendall(raw)
+        for raw in answers:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(raw)
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -97,6 +99,16 @@ def test_an_engine_that_is_too_old(speaker: tuple[socket.socket, str]) -> None:
     thread = answer(speaker[0], raw)
     message = connect_problem(speaker[1]).message
     assert "speaks API 1.24, expected 1.32 or later" in message
+    thread.join()
+
+
+def test_a_proxy_that_lets_nobody_ask(speaker: tuple[socket.socket, str]) -> None:
+    ping = b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    info = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"
+    thread = answer(speaker[0], ping, info)
+    assert (
+        "refuses to say how it is: no; if there is a proxy" in connect_problem(speaker[1]).message
+    )
     thread.join()
 
 
@@ -132,7 +144,9 @@ def test_an_engine_that_manages_a_swarm() -> None:
         (400, "rpc error: code = InvalidArgument desc = bad name", Refused),
         (404, "service x not found", Missing),
         (409, "rpc error: code = AlreadyExists desc = name conflicts", Refused),
-        (500, "rpc error: code = DeadlineExceeded desc = context deadline exceeded", Unanswered),
+        (500, "rpc error: code = DeadlineExceeded desc = context deadline exceeded", Failed),
+        (500, "raft: raft message is too large and can't be sent", Refused),
+        (500, "grpc: received message larger than max (5389247 vs. 4194304)", Refused),
         (500, "The swarm does not have a leader. It's possible", BackendUnavailable),
         (503, 'This node is not a swarm manager. Use "docker swarm init"', BackendUnavailable),
     ],

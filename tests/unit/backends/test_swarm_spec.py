@@ -10,8 +10,10 @@ import pytest
 
 from pman.backends._engine.order import Order
 from pman.backends._swarm.spec import (
+    MAX_SIZE,
     check_name,
     check_resources,
+    check_size,
     gpu_kind,
     service_name,
     service_spec,
@@ -178,3 +180,22 @@ def test_what_there_is_is_given() -> None:
     one = order(cpu_millis=2000, memory_bytes=6 << 20, gpus=3)
     check_resources(one, [node(gpus=NAMED)])
     check_resources(one, [{"ID": "n", "Description": {"Resources": {"GenericResources": NAMED}}}])
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("env", {"env": {f"V{n}": "x" * 100 for n in range(MAX_SIZE // 100)}}),
+        ("labels", {"labels": {f"k{n}": "v" * 50 for n in range(MAX_SIZE // 100)}}),
+        ("jid", {"jid": "j" * MAX_SIZE}),
+        ("cmd", {"cmd": "c" * (MAX_SIZE + 1)}),
+    ],
+)
+def test_what_is_too_long_for_a_service_is_refused(field: str, values: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match=f"{field} is .* characters long") as refused:
+        check_size(order(**values))
+    assert refused.value.field == field
+
+
+def test_a_long_command_is_taken() -> None:
+    check_size(order(cmd="c" * 131_072, env={"A": "x" * 100_000}))
