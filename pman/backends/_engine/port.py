@@ -28,6 +28,11 @@ INSTANCE_LABEL, JID_LABEL, JOB_LABEL = "pman.instance", "pman.jid", "pman.job"
 class Unanswered(BackendUnavailable):
     """A request went out and no answer came: the engine may have carried it out, or not."""
 
+    @property
+    def kind(self) -> str:
+        """Name that clients see: to them it is the same."""
+        return BackendUnavailable.__name__
+
 
 class Phase(enum.Enum):
     """How far the containers of a job are, all together."""
