@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engines import need_swarm
-from swarm_harness import DEADLINE_S, SwarmBox, swarm_box
+from swarm_harness import DEADLINE_S, Kept, SwarmBox, swarm_box
 
 from pman.backends._engine.port import JOB_LABEL, Phase
 from pman.errors import BackendUnavailable, JobConflict, RequestError, SubmitFailed
@@ -287,6 +288,10 @@ def test_output_of_a_service_that_somebody_removed_is_missed(box: SwarmBox) -> N
     handle = box.run(order)
     view = box.ended(order, handle)
     docker("service", "rm", handle["service"])
+    deadline = time.monotonic() + DEADLINE_S
+    while docker("ps", "--all", "--quiet", "--filter", f"label={JOB_LABEL}={order.job_name}"):
+        assert time.monotonic() < deadline
+        box.wait_change(0.1)
     with pytest.raises(BackendUnavailable, match="the service is gone"):
         box.collected(view)
     assert not box.engine.stop(view, 1.0, Kept())

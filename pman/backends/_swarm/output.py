@@ -32,7 +32,7 @@ def collect(
     Args:
         skipped: Tasks whose output is gone.
     Returns:
-        Whether the engine still knew all of the tasks.
+        Whether the engine had the output of all of them.
     Raises:
         BackendUnavailable: Not all of it could be read.
         OSError: The sink could not keep it.
@@ -111,7 +111,7 @@ def read_task(
         is_plain: Whether it comes without frames.
         tail: Only so many lines at the end; None for all.
     Returns:
-        Whether the engine knows the task.
+        Whether the engine has its output.
     Raises:
         BackendUnavailable: Not all of it could be read.
     """
@@ -130,6 +130,8 @@ def read_task(
     if held_back:
         take(held_back)
     words = plain(demultiplexer.errors.decode("utf-8", "replace"))
-    if words and not any(part in words.lower() for part in _NOTHING_THERE):
+    if any(part in words.lower() for part in _NOTHING_THERE):
+        return False
+    if words:
         raise BackendUnavailable(f"the output of task {task_id} can't be read: {words}")
     return True
