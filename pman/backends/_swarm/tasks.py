@@ -241,6 +241,10 @@ def _judge_ended(
     elif not worker.message and outcome is not JobState.COMPLETED:
         worker.message = (task.get("Status") or {}).get("Message") or worker.state
     worker.reason = "" if outcome is JobState.COMPLETED else reason
+    ended_at = fact.ended_at or at
+    started_at = fact.started_at
+    if started_at is not None and ended_at is not None:
+        started_at = min(started_at, ended_at)  # of one that is over at once Docker says otherwise
     return TaskView(
         task,
         Stage.ENDED,
@@ -248,8 +252,8 @@ def _judge_ended(
         outcome,
         has_started=worker.state != "rejected" and bool(container_id(task)),
         can_start_yet=reason == "image_pull_failed",
-        started_at=fact.started_at,
-        ended_at=fact.ended_at or at,
+        started_at=started_at,
+        ended_at=ended_at,
     )
 
 

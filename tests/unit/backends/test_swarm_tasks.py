@@ -233,6 +233,13 @@ def test_facts_say_when_and_why() -> None:
     assert (view.started_at, view.ended_at, view.reason) == (1.0, 2.5, "oom_killed")
 
 
+def test_a_job_does_not_end_before_it_starts() -> None:
+    """Docker says so of containers that are over at once."""
+    fact = Fact(started_at=2.0005, ended_at=2.0, is_oom=False)
+    view = view_of(service(), [task("complete", code=0)], lambda _: fact)
+    assert (view.started_at, view.ended_at) == (2.0, 2.0)
+
+
 def test_memory_that_ran_out_in_a_child_does_not_fail_a_job_that_ended_well() -> None:
     view = view_of(service(), [task("complete", code=0)], lambda _: Fact(is_oom=True))
     assert (view.outcome, view.reason) == (JobState.COMPLETED, "ok")
