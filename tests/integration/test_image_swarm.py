@@ -76,7 +76,7 @@ def shell(tmp_path: Path) -> Iterator[SwarmShell]:
 
 
 def test_the_chapter_does_what_it_says(shell: SwarmShell) -> None:
-    build, init, start, put, run, status = commands(chapter(DOCUMENT.read_text(), CHAPTER))
+    build, init, start, put, run, status, why = commands(chapter(DOCUMENT.read_text(), CHAPTER))
     assert build == "docker build -t fnndsc/pman:latest ."
 
     shell.done(build)
@@ -95,6 +95,7 @@ def test_the_chapter_does_what_it_says(shell: SwarmShell) -> None:
     result = wait_until(look, "the end of the job", ENGINE_TIMEOUT_S)
     assert result["l_status"] == ["finishedSuccessfully"], result
     assert "something" in json.dumps(result["l_logs"])
+    assert '"reason": "ok"' in shell.done(why)
     wait_until(
         lambda: not docker("service", "ls", "--quiet", "--filter", f"name={shell.name}"),
         "the removal of the service",

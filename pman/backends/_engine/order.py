@@ -20,6 +20,10 @@ MAX_WORKERS = 1000
 #: Most that engines can count to, bytes.
 MAX_MEMORY_BYTES = 2**63 - 1
 
+#: Least share of a CPU that Docker takes; who asks for less has most likely counted in CPUs.
+#: Source: moby, daemon/daemon_unix.go, the check of NanoCPUs.
+MIN_CPU_MILLIS = 10
+
 #: Source: Kubernetes, "Resource units"; decimal and binary suffixes of bytes.
 _BYTES = {
     "": 1 << 20,  # a bare number is MiB, as in 2.2's example
@@ -168,8 +172,8 @@ def _cpu(meta: Mapping[str, Any]) -> int | None:
     match = None if text is None else _CPU.fullmatch(text)
     if text is None:
         return None
-    if match is None or int(match[1]) == 0:
-        expected = "thousandths of a CPU, more than 0, such as 1000 or '500m'"
+    if match is None or int(match[1]) < MIN_CPU_MILLIS:
+        expected = f"thousandths of a CPU, at least {MIN_CPU_MILLIS}, such as 1000 or '500m'"
         raise _wrong("cpu_limit", meta["cpu_limit"], expected)
     return int(match[1])
 
@@ -241,6 +245,8 @@ def _share_dir(env: Mapping[str, Any]) -> str | None:
         return None
     if not path.startswith("/"):
         raise _wrong(field, path, "an absolute path")
+    if {".", ".."} & set(path.split("/")):  # the last of them would lead out of STOREBASE
+        raise _wrong(field, path, "a path without '.' and '..'")
     return path.rstrip("/") or "/"
 
 

@@ -23,10 +23,8 @@ MAX_NAME = 63
 
 NAME_FIELD = "container.manager.env.serviceName"
 
-#: Least that the engine takes. Source: moby, daemon/daemon_unix.go, linuxMinMemory and the check
-#: of NanoCPUs.
+#: Least that the engine takes. Source: moby, daemon/daemon_unix.go, linuxMinMemory.
 MIN_MEMORY_BYTES = 6 << 20
-MIN_CPU_MILLIS = 10
 
 #: Most of a request's own text in a service, characters. The engine keeps 1.5 MB at most, and a
 #: copy for each worker. Source: moby/swarmkit, manager/state/store, MaxTransactionBytes.
@@ -98,8 +96,6 @@ def check_resources(order: Order, nodes: Iterable[Mapping[str, Any]]) -> None:
     memory, cpus = order.memory_bytes, order.cpu_millis
     if memory is not None and memory < MIN_MEMORY_BYTES:
         raise _unfit("memory_limit", f"{memory} bytes", f"at least {MIN_MEMORY_BYTES}")
-    if cpus is not None and cpus < MIN_CPU_MILLIS:
-        raise _unfit("cpu_limit", f"{cpus}m", f"at least {MIN_CPU_MILLIS}m")
     found = [_resources(node) for node in nodes]
     most = max((each.get("NanoCPUs", 0) for each in found), default=0) // _NANO_PER_MILLI
     if cpus is not None and 0 < most < cpus:

@@ -162,7 +162,6 @@ def test_gpus_are_found_by_their_name() -> None:
     ("fields", "nodes", "words"),
     [
         ({"cpu_millis": 4001}, [node(2), node(4)], "cpu_limit is 4001m, expected at most 4000m"),
-        ({"cpu_millis": 9}, [node()], "cpu_limit is 9m, expected at least 10m"),
         ({"memory_bytes": 1}, [node()], "memory_limit is 1 bytes, expected at least"),
         ({"gpus": 1}, [node(gpus=[OTHER])], "no node of this swarm offers GPUs"),
         ({"gpus": 4}, [node(gpus=NAMED), node(gpus=[DISCRETE])], "gpu_limit is 4, .* at most 3"),
