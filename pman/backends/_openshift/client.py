@@ -282,9 +282,10 @@ def _configuration(settings: Settings) -> Any:
         else:
             config.load_incluster_config(client_configuration=found)
     except (ConfigException, OSError, ValueError) as exc:
+        where = settings.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
         raise BackendUnavailable(
-            f"no way to an API server: {exc}; name a file with --kubeconfig or KUBECONFIG, or run"
-            " in a pod with a service account"
+            f"{str(where)!r} leads to no API server: {exc}; name a file with --kubeconfig or"
+            " KUBECONFIG, or run in a pod with a service account"
         ) from exc
     return found
 
