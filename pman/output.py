@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+from collections.abc import Iterable
 from io import BufferedReader
 from pathlib import Path
 
@@ -24,6 +25,9 @@ GAP_SUFFIX = b".gap"
 GAP_TRIES = 5
 
 Gap = tuple[int, int]
+
+#: Most of the output of all containers of one job in one reply, characters.
+MAX_JOINED_CHARACTERS = 32 * 1024 * 1024
 
 #: fallocate(2): FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE.
 _PUNCH = 0x02 | 0x01
@@ -91,6 +95,22 @@ class OutputFiles:
             return
         with contextlib.suppress(OSError):  # not empty, or gone already
             folder.parent.rmdir()
+
+
+def joined(texts: Iterable[str]) -> str:
+    """Return the output of all containers of a job as one text, for a reply.
+
+    Past `MAX_JOINED_CHARACTERS` the rest is not even read, and a line says so.
+    """
+    kept: list[str] = []
+    left = MAX_JOINED_CHARACTERS
+    for text in texts:
+        if len(text) > left:
+            kept += [text[:left], "\n[pman: what other containers have printed is not shown]\n"]
+            break
+        kept.append(text)
+        left -= len(text)
+    return "".join(kept)
 
 
 def _size_bytes(stat: os.stat_result) -> int:

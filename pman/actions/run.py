@@ -43,9 +43,14 @@ def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
         return Outcome(True)
 
     def subscribe(answer: Answer) -> None:
-        context.store.when_final(
-            job.name, lambda ended: answer(lambda: Outcome(True, report([ended], context)))
-        )
+        def show(ended: Job) -> None:
+            answer(lambda: Outcome(True, report([ended], context)))
+
+        def hand_over(ended: Job) -> None:
+            # The thread that sees containers end must not wait for the files of all of them.
+            context.errands.submit(show, ended)
+
+        context.store.when_final(job.name, hand_over if spec.container else show)
 
     return Later(subscribe)
 

@@ -16,7 +16,7 @@ from pman.jobdb.subjobs import (
     started_parts,
     subjob_fields,
 )
-from pman.output import STREAMS
+from pman.output import STREAMS, joined
 from pman.wire import HOST
 
 #: Returns a stream as text, given job name, part number and `stdout` or `stderr`.
@@ -193,7 +193,7 @@ class RecordTree:
 
 def _container_output(job: Job, read_output: ReadOutput) -> str:
     """Return what all containers have printed, one after the other."""
-    return "".join(
+    return joined(
         read_output(job.name, n, stream)
         for n in range(max(1, len(job.workers)))
         for stream in STREAMS

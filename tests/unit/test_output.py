@@ -1,4 +1,4 @@
-"""Files that hold what jobs print: what a removal leaves."""
+"""Files that hold what jobs print: what a removal leaves, and what a reply holds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pman.output import OutputFiles
+from pman import output as output_module
+from pman.output import OutputFiles, joined
 
 ONE = "20261123085225.330570_00000000-0000-0000-0000-000000000001"
 TWO = "20261123085225.330570_00000000-0000-0000-0000-000000000002"
@@ -27,3 +28,13 @@ def test_the_last_job_of_a_day_takes_its_folder_along(output: OutputFiles) -> No
     output.remove(TWO)
     output.remove(TWO)
     assert list(output.root.iterdir()) == []
+
+
+def test_the_output_of_many_containers_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output_module, "MAX_JOINED_CHARACTERS", 10)
+    texts = iter(["12345", "67890"])
+    assert joined(texts) == "1234567890"
+    texts = iter(["12345", "678901", "never read"])
+    said = "\n[pman: what other containers have printed is not shown]\n"
+    assert joined(texts) == f"1234567890{said}"
+    assert next(texts) == "never read"

@@ -31,7 +31,7 @@ from pman.backends.base import Backend, BackendContext, Observer
 from pman.errors import BackendUnavailable, PmanError, SubmitFailed
 from pman.job.record import Job
 from pman.job.spec import JobSpec
-from pman.output import STREAMS
+from pman.output import STREAMS, joined
 
 _log = logging.getLogger(__name__)
 
@@ -161,9 +161,9 @@ class EngineBackend(Backend):
         return order_from_meta(meta, job_name=job_name)
 
     def log_text(self, job: Job) -> str:
-        """Return the whole output of a final job: its workers in order, stdout before stderr."""
+        """Return the output of a final job: its workers in order, stdout before stderr."""
         output = self.context.output
-        return "".join(
+        return joined(
             output.read_text(job.name, worker, stream)
             for worker in range(max(1, len(job.workers)))
             for stream in STREAMS

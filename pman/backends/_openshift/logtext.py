@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pman.backends._openshift.storage import INIT, PUBLISH, STREAMS
 from pman.job.record import Job
-from pman.output import OutputFiles
+from pman.output import OutputFiles, joined
 
 
 def log_text(output: OutputFiles, job: Job) -> str:
@@ -15,7 +15,7 @@ def log_text(output: OutputFiles, job: Job) -> str:
     Raises:
         SnapshotError: A log is there and can't be read.
     """
-    return "".join(_pod_text(output, job, number) for number in range(len(job.workers)))
+    return joined(_pod_text(output, job, number) for number in range(len(job.workers)))
 
 
 def _pod_text(output: OutputFiles, job: Job, number: int) -> str:

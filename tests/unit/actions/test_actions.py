@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,21 @@ def test_run_without_threaded_waits_for_the_end(pman: Harness) -> None:
     assert (reply.code, reply.json["status"]) == (200, True)
     assert reply.json["d_ret"]["l_status"] == ["finishedWithError"]
     assert reply.json["d_ret"]["0.end"]["returncode"] == [3]
+
+
+def test_who_sees_containers_end_does_not_read_their_output(
+    pman: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: list[str] = []
+
+    def logs(_job: Job) -> list[str]:
+        readers.append(threading.current_thread().name)
+        return ["text"]
+
+    monkeypatch.setattr(pman.backend, "logs", logs)
+    reply = pman.run("exit 3", threaded=False, container={"target": {"image": "x"}})
+    assert reply.json["d_ret"]["l_logs"] == ["text"]
+    assert [name.partition("_")[0] for name in readers] == ["errand"]
 
 
 def test_run_threaded_answers_when_the_job_is_durable(pman: Harness) -> None:
