@@ -297,5 +297,4 @@ def pair_swarm(
         try:
             yield made
         finally:
-            for engine in lab_pair:
-                engine.mend()
+            lab_pair[0].mend()
