@@ -12,6 +12,8 @@ from daemon_process import DaemonProcess
 from gate import Gate
 from hypothesis import settings
 
+pytest_plugins = ("openshift_daemon", "swarm_lab")
+
 # The same examples in each run, so that a change that is green stays green. To look for new ones:
 # HYPOTHESIS_PROFILE=default.
 settings.register_profile("same", derandomize=True, database=None, deadline=None)
