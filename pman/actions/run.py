@@ -50,7 +50,7 @@ def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
             # The thread that sees containers end must not wait for the files of all of them.
             context.errands.submit(show, ended)
 
-        context.store.when_final(job.name, hand_over if spec.container else show)
+        context.store.when_final(job.name, show if spec.container is None else hand_over)
 
     return Later(subscribe)
 

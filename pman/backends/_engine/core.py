@@ -83,7 +83,12 @@ class EngineBackend(Backend):
         """Refuse what the engine can't honour, and all while it is away."""
         order = self.order_of(spec.meta, "")
         self._need_engine()
-        self._engine.check(order)
+        try:
+            self._engine.check(order)
+        except BackendUnavailable as exc:
+            self._outage.down(SOURCE, exc)  # who comes next need not wait for it
+            self._changed(None, False)
+            raise
 
     def submit(self, job: Job) -> None:
         """Have the engine create a job's object, unless it has to wait for its folder.

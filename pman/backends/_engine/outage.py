@@ -35,17 +35,26 @@ class Outage:
         self._failures: dict[str, str] = {}
         self._failed_at = float("-inf")
         self._was_up = False
+        self._miss, self._missed_at = "", float("-inf")  # of the try to connect that failed last
 
     def connect(self, engine: Engine) -> None:
         """Have the engine connect, for one thread at a time.
 
-        An SDK that two threads import at once is half there for one of them.
+        An SDK that two threads import at once is half there for one of them. Who waits for another
+        thread's try takes its failure: a silent engine would hold up one after the other.
 
         Raises:
             BackendUnavailable: See `Engine.connect`.
         """
+        asked_at = time.monotonic()
         with self._connecting:
-            engine.connect()
+            if self._missed_at > asked_at:
+                raise BackendUnavailable(self._miss)
+            try:
+                engine.connect()
+            except BackendUnavailable as exc:
+                self._miss, self._missed_at = exc.message, time.monotonic()
+                raise
 
     @property
     def problem(self) -> str | None:

@@ -101,7 +101,7 @@ class EngineClient:
                 self.ping()  # a frozen engine is noticed sooner than by what follows
             else:
                 self._api_version = self._negotiate()
-            info: dict[str, Any] = self.get("/info")
+            info: dict[str, Any] = self.get("/info", timeout_s=ASK_TIMEOUT_S)
         except BackendUnavailable:
             self.close()  # what comes back may be another engine
             raise

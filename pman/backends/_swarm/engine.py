@@ -106,7 +106,9 @@ class SwarmEngine(Engine):
         headers = self._client.registry_headers(order.image)
         for _ in range(_MAX_TRIES):
             try:
-                made = self._client.post("/services/create", spec, headers=headers)
+                made = self._client.post(
+                    "/services/create", spec, headers=headers, timeout_s=ASK_TIMEOUT_S
+                )
                 return {"service": made["ID"], "name": spec["Name"]}
             except Refused as exc:
                 if exc.status != 409:

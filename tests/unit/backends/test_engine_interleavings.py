@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
 from engine_harness import FAST, Rig
+from fakes.engine import FakeEngine, World
 
 from pman.backends._engine import jobs as jobs_module
 from pman.backends._engine.ending import MAX_FAULTS
+from pman.backends._engine.outage import Outage
 from pman.backends._engine.peeks import Peeks
 from pman.backends._engine.port import Unanswered
-from pman.errors import SubmitFailed
+from pman.errors import BackendUnavailable, SubmitFailed
 from pman.job.state import JobState
 
 MakeRig = Callable[..., Rig]
@@ -61,6 +65,66 @@ def test_a_look_at_output_that_takes_long_is_not_begun_again() -> None:
     assert peeks.text("a") == ("", False)
     peeks.put("a", None)
     assert peeks.text("a") == ("", True)
+
+
+# --- a silent engine ----------------------------------------------------------------------
+
+
+class CountedLock:
+    """A lock that tells how many threads have come to it."""
+
+    def __init__(self) -> None:
+        self.came = threading.Semaphore(0)
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self.came.release()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_who_waits_while_another_fails_to_connect_does_not_try_as_well() -> None:
+    world = World()
+    engine, outage = FakeEngine(world), Outage("fake", on_up=lambda: None)
+    counted: Any = CountedLock()
+    outage._connecting = counted
+    _, free = world.hold("connect")
+    world.fail("connect", BackendUnavailable("silent"))
+    failures: list[str] = []
+
+    def connect() -> None:
+        try:
+            outage.connect(engine)
+        except BackendUnavailable as exc:
+            failures.append(exc.message)
+
+    threads = [threading.Thread(target=connect) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        assert counted.came.acquire(timeout=30)
+    free.set()
+    for thread in threads:
+        thread.join(30)
+    assert failures == ["silent"] * 5
+    assert len(world.calls) == 1
+    outage.connect(engine)
+    assert len(world.calls) == 2
+
+
+def test_a_check_that_finds_the_engine_silent_spares_the_next_one(rig: Rig) -> None:
+    _, free = rig.world.hold("look_all")
+    rig.world.fail("check", BackendUnavailable("silent"))
+    for _ in range(2):
+        with pytest.raises(BackendUnavailable, match="silent"):
+            rig.backend.check(rig.spec())
+    assert rig.world.calls.count(("check", "")) == 1
+    free.set()
+    while rig.backend.state() != "ok":
+        rig.marked()
+    rig.backend.check(rig.spec())
 
 
 # --- creating -----------------------------------------------------------------------------
