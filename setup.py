@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "pman" / "__init__.py").read_text())[1]
 
 SWARM = ["docker>=7.1,<8"]
-OPENSHIFT = ["kubernetes>=29,<36", "openshift>=0.13.2,<0.14"]
+OPENSHIFT = ["kubernetes>=29,<36", "openshift>=0.13.2,<0.14", "urllib3>=2.3,<3"]
 DEV = [
     "pytest>=9,<10",
     "hypothesis>=6.150,<7",
