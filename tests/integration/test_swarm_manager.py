@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engines import need_swarm
-from swarm_harness import IMAGE, MANAGER, SwarmBox, swarm_box
+from swarm_harness import DEADLINE_S, IMAGE, MANAGER, SwarmBox, swarm_box
 
 from pman.backends._engine.order import Manager, Order
-from pman.backends._engine.port import JID_LABEL, JOB_LABEL
+from pman.backends._engine.port import JID_LABEL, JOB_LABEL, Unanswered
 from pman.backends._swarm.manager import Managers
 from pman.backends._swarm.spec import service_name
 from pman.errors import JobConflict, RequestError, SubmitFailed
@@ -110,6 +111,60 @@ def test_a_managed_job_is_removed_by_its_manager(
     assert asked == [(MANAGER, service_name(order))]
     assert box.engine.look(order.job_name, handle) is None
     box.engine.remove(order.job_name, handle)
+
+
+def test_a_service_that_is_being_removed_takes_the_next_one_not_along(
+    box: SwarmBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next job of the same jid is run while the manager that removes the first one starts."""
+    removes, waits, goes_on = threading.Event(), threading.Event(), threading.Event()
+    remove, turn = Managers.remove, Managers.turn
+
+    def slow(managers: Managers, manager: Manager, name: str, job_name: str) -> None:
+        removes.set()
+        assert goes_on.wait(DEADLINE_S)
+        remove(managers, manager, name, job_name)
+
+    def seen(managers: Managers, name: str) -> threading.Lock:
+        if removes.is_set():
+            waits.set()
+        return turn(managers, name)
+
+    monkeypatch.setattr(Managers, "remove", slow)
+    monkeypatch.setattr(Managers, "turn", seen)
+    box.engine.may_replace = lambda _job_name: True
+    first = managed(box, "true")
+    handle = box.run(first)
+    second = managed(box, "sleep 1000", jid=first.jid)
+    made: list[dict[str, Any]] = []
+    steps = [
+        threading.Thread(target=box.engine.remove, args=(first.job_name, handle)),
+        threading.Thread(target=lambda: made.append(box.engine.create(second, None))),
+    ]
+    steps[0].start()
+    assert removes.wait(DEADLINE_S)
+    steps[1].start()
+    assert waits.wait(DEADLINE_S)
+    goes_on.set()
+    for step in steps:
+        step.join(DEADLINE_S)
+    assert box.engine.look(second.job_name, made[0]) is not None
+
+
+def test_a_manager_that_never_ends_is_removed_with_its_job(
+    box: SwarmBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(*_: object) -> None:
+        raise Unanswered("the manager has not ended")
+
+    order = managed(box, "true")
+    with monkeypatch.context() as patched:
+        patched.setattr(Managers, "_run", silent)
+        with pytest.raises(Unanswered):
+            box.engine.create(order, None)
+    assert len(manager_containers(box)) == 1
+    box.engine.remove(order.job_name, {})
+    assert manager_containers(box) == []
 
 
 def test_a_job_outlives_its_managers_image(box: SwarmBox) -> None:

@@ -60,7 +60,12 @@ class Creating:
         if self._parts.waits_for_share and entry.order.share_dir is not None:
             self.wait_for_share(entry)
         else:
-            self._create_soon(entry)
+            self.create_soon(entry)
+
+    def create_soon(self, entry: Entry) -> None:
+        """Create a job as soon as the engine is there."""
+        entry.stage = Stage.UNSURE
+        self._table.when_up(entry, functools.partial(self._find_or_create, entry))
 
     def wait_for_share(self, entry: Entry) -> None:
         """Create a job once its folder is there."""
@@ -92,7 +97,7 @@ class Creating:
         if entry is not None and entry.stage is Stage.SHARE:
             entry.stop_timers()
             entry.waits_since = time.time()
-            self._create_soon(entry)
+            self.create_soon(entry)
 
     def _share_missing(self, name: str) -> None:
         entry = self._table.entries.get(name)
@@ -120,10 +125,6 @@ class Creating:
         message = f"the folder {folder!r} did not appear within {timeout_s:g} s (--pendingTimeout)"
         self._finishing.fail(entry, "share_missing", message)
 
-    def _create_soon(self, entry: Entry) -> None:
-        entry.stage = Stage.UNSURE
-        self._table.when_up(entry, functools.partial(self._find_or_create, entry))
-
     def _find_or_create(self, entry: Entry) -> None:
         if entry.stage is not Stage.UNSURE:
             return
@@ -137,7 +138,8 @@ class Creating:
         """Have a job created: `Engine.create` finds it if that has been done already."""
         order = entry.order
         assert order is not None
-        self._table.calls.run(
+        calls = self._table.stops if self._engine.creates_slowly else self._table.calls
+        calls.run(
             lambda: self._engine.create(order, engine_path(order, self._parts.settings.store_base)),
             lambda handle: self._created(entry, handle),
             lambda error: self._not_created(entry, error),

@@ -118,6 +118,9 @@ class Jobs:
         if not is_share_there:
             self._creating.wait_for_share(entry)
             return None
+        if self._engine.creates_slowly:
+            self._creating.create_soon(entry)
+            return None
         return entry
 
     def created(self, entry: Entry, handle: dict[str, Any]) -> None:

@@ -101,6 +101,9 @@ class Engine(abc.ABC):
     #: What is made for one job, for messages: "service", "Job".
     noun: str = "object"
 
+    #: Whether `create` may take so long that no client is to wait for it.
+    creates_slowly: bool = False
+
     #: Whether the object of a job may make room for another of the same name: the job has ended and
     #: its output is safe. Set by `EngineBackend`.
     may_replace: Callable[[str], bool] = staticmethod(lambda _job_name: False)

@@ -56,7 +56,7 @@ class Table:
 
     Attributes:
         calls: Has engine calls made that are over soon.
-        stops: Has those made that wait for containers to end.
+        stops: Has those made that wait for containers to end, of managers too.
         look_calls: Has looks made.
         peek_calls: Has the output of running jobs read.
     """

@@ -68,7 +68,7 @@ class SwarmEngine(Engine):
         self._inspector = Inspector(self._client, self._facts)
         self._watch = EventWatch(self._client)
         self._managers = Managers(self._client, instance)
-        self._is_managed = settings.swarm_manager == "container"
+        self._is_managed = self.creates_slowly = settings.swarm_manager == "container"
         self._ours = filters(label=[f"{INSTANCE_LABEL}={instance}"])
         self._elsewhere = Elsewhere(self._client, self._ours)
         self._job_names: dict[str, str] = {}  # {name or id of the service: name of the job}
@@ -94,7 +94,9 @@ class SwarmEngine(Engine):
     def create(self, order: Order, share_path: str | None) -> dict[str, Any]:
         """See `Engine`."""
         if self._is_managed:
-            return self._create_by_manager(order, share_path)
+            check_manager(order)  # a job of a former daemon may have been accepted by another mode
+            with self._managers.turn(service_name(order)):
+                return self._create_by_manager(order, share_path)
         spec = service_spec(
             order,
             instance=self._instance,
@@ -125,7 +127,6 @@ class SwarmEngine(Engine):
 
     def _create_by_manager(self, order: Order, share_path: str | None) -> dict[str, Any]:
         """Have the payload's manager make the service, and make it ours by labels."""
-        check_manager(order)  # a job of a former daemon may have been accepted by another mode
         name = service_name(order)
         self._remember(name, order.job_name)
         occupant = self._occupant(name)
@@ -302,21 +303,23 @@ class SwarmEngine(Engine):
 
     def remove(self, job_name: str, handle: dict[str, Any]) -> None:
         """See `Engine`."""
-        service_id = handle.get("service") or (self._service(job_name, handle) or {}).get("ID")
-        if service_id:
-            self._remove_by_manager(job_name, service_id)
-            self._client.delete(url_path("/services/{}", service_id))
+        service = self._service(job_name, handle)
+        if self._is_managed:
+            self._managers.forget(job_name)  # one that never ended
+            if service is not None:
+                self._remove_by_manager(job_name, service)
+        if service is not None:
+            self._client.delete(url_path("/services/{}", service["ID"]))
 
-    def _remove_by_manager(self, job_name: str, service_id: str) -> None:
-        if not self._is_managed:
+    def _remove_by_manager(self, job_name: str, service: Mapping[str, Any]) -> None:
+        """Have the manager that made a service remove it: it does so by the name."""
+        manager, name = manager_of(service), service["Spec"]["Name"]
+        if manager is None:
             return
-        try:
-            service = self._client.get(url_path("/services/{}", service_id))
-        except Missing:
-            return
-        manager = manager_of(service)
-        if manager is not None:
-            self._managers.remove(manager, service["Spec"]["Name"], job_name)
+        with self._managers.turn(name):
+            occupant = self._occupant(name)
+            if occupant is not None and occupant["ID"] == service["ID"]:
+                self._managers.remove(manager, name, job_name)
 
     def retry(self, view: View) -> bool:
         """See `Engine`. Only when no task is under way: an update would start it anew."""

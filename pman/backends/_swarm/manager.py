@@ -8,6 +8,7 @@ job is scheduled once, whatever dies in between.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ IMAGE_LABEL, APP_LABEL = "pman.manager-image", "pman.manager-app"
 
 #: Longest wait for a manager to end, and for an image to arrive, seconds.
 RUN_TIMEOUT_S = 120.0
+
+#: Locks for names of services; names that share one wait for each other without need.
+TURNS = 256
 
 #: Lines of a failed manager that are shown.
 TAIL_LINES = 20
@@ -84,6 +88,14 @@ class Managers:
     def __init__(self, client: EngineClient, instance: str) -> None:
         self._client = client
         self._instance = instance
+        self._turns = [threading.Lock() for _ in range(TURNS)]
+
+    def turn(self, name: str) -> threading.Lock:
+        """Return what to hold while a manager makes or removes the service of a name.
+
+        A manager knows no ids: one that removes would take the next service of the same name.
+        """
+        return self._turns[hash(name) % len(self._turns)]
 
     def has_one(self, job_name: str) -> bool:
         """Return whether a manager has been at work for a job whose service has no labels yet."""
@@ -206,7 +218,14 @@ class Managers:
         return plain(said.decode("utf-8", "replace"))
 
     def _delete(self, container: str) -> None:
-        self._client.delete(url_path("/containers/{}", container), {"force": 1, "v": 1})
+        path = url_path("/containers/{}", container)
+        try:
+            self._client.delete(path, {"force": 1, "v": 1})
+        except Refused as exc:
+            if exc.status != 409:
+                raise
+            with contextlib.suppress(Missing):  # the engine is just removing it by itself
+                self._client.post(f"{path}/wait", params={"condition": "removed"})
 
     def _pull(self, image: str) -> None:
         """Have the engine fetch an image; whether it has come is seen by the next try."""

@@ -161,6 +161,22 @@ def test_a_create_that_was_done_unseen_is_not_given_up(make_rig: MakeRig) -> Non
     assert job.state is JobState.QUEUED
 
 
+def test_nobody_waits_for_what_is_created_slowly(rig: Rig) -> None:
+    rig.backend._engine.creates_slowly = True
+    came, free = rig.world.hold("create")
+    job = rig.job()
+    rig.backend.submit(job)
+    assert came.wait(30)
+    assert job.state is JobState.NEW
+    free.set()
+    rig.recorder.wait_handle(job)
+    rig.world.fail("create", SubmitFailed("the manager failed"))
+    refused = rig.job()
+    rig.backend.submit(refused)
+    rig.recorder.wait(refused, JobState.FAILED)
+    assert (refused.reason, refused.message) == ("rejected", "the manager failed")
+
+
 # --- ending -------------------------------------------------------------------------------
 
 
