@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pman.backends._engine.creating import engine_path
+from pman.backends._engine.creating import Ticket, engine_path
 from pman.backends._engine.entries import Entry
 from pman.backends._engine.jobs import Jobs
 from pman.backends._engine.looks import SOURCE
@@ -104,7 +104,11 @@ class EngineBackend(Backend):
         entry = self._mover.ask(
             lambda: self._jobs.begin(job, order, is_share_there=is_share_there), closed=None
         )
-        if entry is not None:
+        if entry is None:
+            return
+        if self._engine.creates_slowly:
+            self._create_aside(entry)
+        else:
             self._create(entry, order)
 
     def reconcile(self, jobs: Sequence[Job]) -> None:
@@ -211,6 +215,21 @@ class EngineBackend(Backend):
             raise
         self._outage.up(SOURCE)
         self._watcher.nudge()
+
+    def _create_aside(self, entry: Entry) -> None:
+        """Have a job created; wait for it no longer than a client should."""
+        ticket = Ticket()
+        try:
+            self._reach()
+        except PmanError:
+            if self._mover.ask(lambda: self._jobs.refused(entry), closed=True):
+                raise
+            return
+        self._mover.post(lambda: self._jobs.create(entry, ticket))
+        ticket.is_over.wait(self._timing.create_s)
+        error = self._mover.ask(ticket.give_back, closed=None)
+        if error is not None:
+            raise error
 
     def _create(self, entry: Entry, order: Order) -> None:
         share_path = engine_path(order, self.context.settings.store_base)

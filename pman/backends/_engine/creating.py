@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from pman.backends._engine.entries import Entry, Stage
 from pman.backends._engine.finishing import Finishing
 from pman.backends._engine.order import Order
-from pman.backends._engine.port import View
+from pman.backends._engine.port import Unanswered, View
 from pman.backends._engine.shares import Shares
 from pman.backends._engine.table import Table
 from pman.errors import BackendUnavailable, JobConflict, PmanError, RequestError
@@ -21,6 +22,26 @@ from pman.job.state import JobState
 
 #: So often in a row an engine that is there may fail to create a job before it is given up.
 MIN_TRIES = 5
+
+
+class Ticket:
+    """Of one who submits a job and waits for it to be created.
+
+    Attributes:
+        is_over: Set once it is known what became of the job.
+        error: Why it was refused; the mover's, like `is_held`.
+        is_held: Whether somebody still waits.
+    """
+
+    def __init__(self) -> None:
+        self.is_over = threading.Event()
+        self.error: PmanError | None = None
+        self.is_held = True
+
+    def give_back(self) -> PmanError | None:
+        """Wait no more: a refusal is reported as the end of the job from now on."""
+        self.is_held = False
+        return self.error
 
 
 class Creating:
@@ -60,9 +81,9 @@ class Creating:
         if self._parts.waits_for_share and entry.order.share_dir is not None:
             self.wait_for_share(entry)
         else:
-            self.create_soon(entry)
+            self._create_soon(entry)
 
-    def create_soon(self, entry: Entry) -> None:
+    def _create_soon(self, entry: Entry) -> None:
         """Create a job as soon as the engine is there."""
         entry.stage = Stage.UNSURE
         self._table.when_up(entry, functools.partial(self._find_or_create, entry))
@@ -97,7 +118,7 @@ class Creating:
         if entry is not None and entry.stage is Stage.SHARE:
             entry.stop_timers()
             entry.waits_since = time.time()
-            self.create_soon(entry)
+            self._create_soon(entry)
 
     def _share_missing(self, name: str) -> None:
         entry = self._table.entries.get(name)
@@ -130,20 +151,35 @@ class Creating:
             return
         entry.stage = Stage.CREATING
         if entry.cancel_s is None:
-            self._create(entry)
+            self.create(entry)
         else:
             self._find(entry)
 
-    def _create(self, entry: Entry) -> None:
+    def create(self, entry: Entry, ticket: Ticket | None = None) -> None:
         """Have a job created: `Engine.create` finds it if that has been done already."""
         order = entry.order
         assert order is not None
         calls = self._table.stops if self._engine.creates_slowly else self._table.calls
         calls.run(
             lambda: self._engine.create(order, engine_path(order, self._parts.settings.store_base)),
-            lambda handle: self._created(entry, handle),
-            lambda error: self._not_created(entry, error),
+            lambda handle: self._made(entry, handle, ticket),
+            lambda error: self._not_made(entry, error, ticket),
         )
+
+    def _made(self, entry: Entry, handle: dict[str, Any], ticket: Ticket | None) -> None:
+        self._created(entry, handle)
+        if ticket is not None:
+            ticket.is_over.set()
+
+    def _not_made(self, entry: Entry, error: Exception, ticket: Ticket | None) -> None:
+        is_refused = isinstance(error, PmanError) and not isinstance(error, Unanswered)
+        if ticket is None or not ticket.is_held or not is_refused or entry.cancel_s is not None:
+            self._not_created(entry, error)
+        elif isinstance(error, PmanError):
+            ticket.error = error
+            self._table.drop(entry.name)
+        if ticket is not None:
+            ticket.is_over.set()
 
     def _not_created(self, entry: Entry, error: Exception) -> None:
         if isinstance(error, JobConflict):

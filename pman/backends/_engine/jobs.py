@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pman.backends._engine.creating import Creating
+from pman.backends._engine.creating import Creating, Ticket
 from pman.backends._engine.entries import Entry, Stage
 from pman.backends._engine.finishing import Finishing, withdrawal
 from pman.backends._engine.following import Following
@@ -118,10 +118,11 @@ class Jobs:
         if not is_share_there:
             self._creating.wait_for_share(entry)
             return None
-        if self._engine.creates_slowly:
-            self._creating.create_soon(entry)
-            return None
         return entry
+
+    def create(self, entry: Entry, ticket: Ticket) -> None:
+        """Have a job created while who submits it waits for a while."""
+        self._creating.create(entry, ticket)
 
     def created(self, entry: Entry, handle: dict[str, Any]) -> None:
         """Learn that the engine has a job."""

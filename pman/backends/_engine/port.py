@@ -101,7 +101,7 @@ class Engine(abc.ABC):
     #: What is made for one job, for messages: "service", "Job".
     noun: str = "object"
 
-    #: Whether `create` may take so long that no client is to wait for it.
+    #: Whether `create` may take so long that no client is to wait for all of it.
     creates_slowly: bool = False
 
     #: Whether the object of a job may make room for another of the same name: the job has ended and

@@ -14,6 +14,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
         idle_s: The same while no job is open.
         share_s: Between looks for folders that jobs wait for.
         connect_s, connect_max_s: Between tries to connect.
+        create_s: How long who submits a job waits for an engine that creates slowly.
         again_s, again_max_s: Between tries of what an engine could not do for one job.
         start_s, start_max_s: Between tries to have a job started that can't be.
         doubt_s: How long it must be known that a job can't be started before it is given up.
@@ -32,6 +33,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     share_s: float = 1.0
     connect_s: float = 0.2
     connect_max_s: float = 5.0
+    create_s: float = 4.0
     again_s: float = 0.5
     again_max_s: float = 60.0
     start_s: float = 5.0

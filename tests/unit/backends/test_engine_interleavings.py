@@ -16,7 +16,7 @@ from pman.backends._engine.ending import MAX_FAULTS
 from pman.backends._engine.outage import Outage
 from pman.backends._engine.peeks import Peeks
 from pman.backends._engine.port import Unanswered
-from pman.errors import BackendUnavailable, SubmitFailed
+from pman.errors import BackendUnavailable, JobConflict, SubmitFailed
 from pman.job.state import JobState
 
 MakeRig = Callable[..., Rig]
@@ -161,20 +161,37 @@ def test_a_create_that_was_done_unseen_is_not_given_up(make_rig: MakeRig) -> Non
     assert job.state is JobState.QUEUED
 
 
-def test_nobody_waits_for_what_is_created_slowly(rig: Rig) -> None:
+def test_nobody_waits_long_for_what_is_created_slowly(make_rig: MakeRig) -> None:
+    rig = make_rig(timing=msgspec.structs.replace(FAST, create_s=0.0))
     rig.backend._engine.creates_slowly = True
     came, free = rig.world.hold("create")
-    job = rig.job()
+    job, refused = rig.job(), rig.job()
     rig.backend.submit(job)
     assert came.wait(30)
     assert job.state is JobState.NEW
     free.set()
     rig.recorder.wait_handle(job)
+    came, free = rig.world.hold("create")
     rig.world.fail("create", SubmitFailed("the manager failed"))
-    refused = rig.job()
     rig.backend.submit(refused)
+    free.set()
     rig.recorder.wait(refused, JobState.FAILED)
     assert (refused.reason, refused.message) == ("rejected", "the manager failed")
+
+
+def test_what_is_created_slowly_is_waited_for_a_while(rig: Rig) -> None:
+    rig.backend._engine.creates_slowly = True
+    job, refused = rig.job(), rig.job()
+    rig.backend.submit(job)
+    assert job.name in rig.world.things
+    rig.world.fail("create", JobConflict("the name is taken"))
+    with pytest.raises(JobConflict):
+        rig.backend.submit(refused)
+    assert refused.state is JobState.NEW
+    rig.world.fail("create", NO_ANSWER)
+    unsure = rig.job()
+    rig.backend.submit(unsure)
+    rig.recorder.wait_handle(unsure)
 
 
 # --- ending -------------------------------------------------------------------------------
