@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from pman.backends._engine.port import JOB_LABEL, Sink, View
@@ -13,7 +14,7 @@ from pman.backends._openshift.failures import Answered
 from pman.backends._openshift.guard import end_job
 from pman.backends._openshift.logs import chunks_of, containers_of, open_log
 from pman.backends._openshift.objects import KubePod
-from pman.backends._openshift.pods import is_over, pod_view, utc_now
+from pman.backends._openshift.pods import has_run, is_over, pod_view, utc_now
 from pman.backends._openshift.states import CANCELED, in_order
 from pman.errors import BackendUnavailable
 
@@ -33,6 +34,9 @@ LOOK_S = 0.5
 #: Why a container waits that will not start once its pod is being deleted; a kubelet may take half
 #: a minute to let go of such a pod.
 NEVER_STARTS = ("image_pull_failed", "config_error")
+#: How long past its time a pod that has not started may take to go before it is forced: the kubelet
+#: of Kubernetes 1.20 may take a minute.
+FORCED_AFTER = timedelta(seconds=2)
 #: Most logs that are followed at a time; of further pods what they have printed by now is kept.
 MAX_FOLLOWED = 64
 
@@ -165,6 +169,7 @@ def _end(api: Api, cache: Cache, view: View, grace_s: float, followers: list[_Fo
         if exc.status != 404:
             raise
     told: set[str] = set()
+    forced: set[str] = set()
 
     def has_ended(pod: KubePod) -> bool:
         if is_over(pod):
@@ -174,6 +179,9 @@ def _end(api: Api, cache: Cache, view: View, grace_s: float, followers: list[_Fo
         if is_marked and pod.metadata.name not in told:
             told.add(pod.metadata.name)
             _shorten(api, pod, grace_s)
+        if _is_overdue(pod) and pod.metadata.name not in forced:
+            forced.add(pod.metadata.name)
+            _delete(api, pod, 0)
         if is_marked and pod_view(pod, utc_now()).worker.reason in NEVER_STARTS:
             return True
         # The logs know it seconds before the kubelet reports the end of a pod.
@@ -203,11 +211,20 @@ def _shorten(api: Api, pod: KubePod, grace_s: float) -> None:
     """Let a pod that is being deleted have no more than `grace_s` seconds."""
     given_s = pod.metadata.deletion_grace_period_seconds
     wanted_s = max(1, math.ceil(grace_s))
-    if given_s is not None and given_s <= wanted_s:
-        return
+    if given_s is None or given_s > wanted_s:
+        _delete(api, pod, wanted_s)
+
+
+def _is_overdue(pod: KubePod) -> bool:
+    """Whether a pod that has not started, as far as its node tells, should be gone by now."""
+    deadline = pod.metadata.deletion_timestamp
+    return deadline is not None and not has_run(pod) and utc_now() > deadline + FORCED_AFTER
+
+
+def _delete(api: Api, pod: KubePod, grace_s: int) -> None:
+    body = {"gracePeriodSeconds": grace_s, "preconditions": {"uid": pod.metadata.uid}}
     try:
-        body = {"gracePeriodSeconds": wanted_s}
         api.request("DELETE", f"{api.pods}/{pod.metadata.name}", body=body)
     except Answered as exc:
-        if exc.status != 404:
+        if exc.status not in (404, 409):  # 409: another one of that name
             raise
