@@ -1,6 +1,6 @@
 """The daemon with its openshift backend on a real cluster, in a project of the tests' own.
 
-A module that needs these fixtures has `pytest_plugins = ("openshift_daemon",)`.
+A plug-in of pytest: its fixtures are there for every test.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import sqlite3
 import subprocess
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 from api_proxy import ApiProxy
 from daemon_factory import NewDaemon
-from daemon_process import DaemonProcess, wait_until
+from daemon_process import DaemonProcess, Reply, wait_until
 from engines import need_kubernetes
 
 #: Image that every cluster of the tests has; its user is root.
@@ -28,6 +29,9 @@ IMAGE = "local/busybox:1"
 UID = 1000
 #: How long a pod may take from its making to its end on a busy node, seconds.
 DEADLINE_S = 120.0
+
+#: All that is made for jobs.
+KINDS = "jobs,pods,persistentvolumeclaims,configmaps"
 
 FINAL = ("COMPLETED", "FAILED", "CANCELED", "LOST")
 
@@ -58,6 +62,12 @@ class Project:
         items = json.loads(self.kubectl("get", kinds, "-l", chosen, "-o", "json"))["items"]
         return items
 
+    def server_version(self) -> tuple[int, int]:
+        """Return the version of Kubernetes, as in (1, 20)."""
+        said = json.loads(self.kubectl("get", "--raw", "/version"))
+        major, minor = (re.sub(r"\D.*", "", said[key]) for key in ("major", "minor"))
+        return int(major), int(minor)
+
     def apply(self, *objects: dict[str, Any]) -> None:
         document = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
         self.kubectl("apply", "-f", "-", text=json.dumps(document))
@@ -67,14 +77,25 @@ class Project:
         chosen = {"instance": instance_of(daemon), **labels}
 
         def left() -> list[str]:
-            found = self.get("jobs,pods,persistentvolumeclaims", **chosen)
-            return [f"{item['kind']} {item['metadata']['name']}" for item in found]
+            found = self.get(KINDS, **chosen)
+            return [_title(item) for item in found if not _is_going(item)]
 
         try:
             wait_until(lambda: not left(), "nothing is left on the cluster", DEADLINE_S)
         except AssertionError as exc:
             exc.add_note(f"left: {left()}\n{daemon.log_text()[-3000:]}")
             raise
+
+
+def _title(item: dict[str, Any]) -> str:
+    return f"{item['kind']} {item['metadata']['name']}"
+
+
+def _is_going(item: dict[str, Any]) -> bool:
+    """Whether a pod was deleted and does not run: its node may take a minute to let go of it."""
+    statuses = item.get("status", {}).get("containerStatuses", [])
+    is_running = any("running" in status["state"] for status in statuses)
+    return "deletionTimestamp" in item["metadata"] and item["kind"] == "Pod" and not is_running
 
 
 class Share:
@@ -217,6 +238,16 @@ def wait_ended(daemon: DaemonProcess, jid: str) -> dict[str, Any]:
     return wait_for(daemon, jid, lambda r: r["state"] in FINAL, "it ends")
 
 
+def delete(daemon: DaemonProcess, jid: str) -> Reply:
+    """Delete a job, however long its node takes to let go of its pods."""
+    document = {"payload": {"action": "delete", "meta": {"value": jid}}}
+    body = json.dumps(document).encode()
+    with daemon.connect(DEADLINE_S) as connection:
+        head = f"POST /api/v1/cmd HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.send(head.encode() + body)
+        return connection.read_reply()
+
+
 def codes_of(daemon: DaemonProcess, jid: str) -> list[int | None]:
     """Return the exit codes of the containers of the only job with that jid."""
     codes: list[int | None] = daemon.status(jid)["0.end"]["returncode"]
@@ -264,5 +295,13 @@ def share(start: Starter) -> Iterator[Share]:
 def proxy(tmp_path: Path, project: Project) -> Iterator[ApiProxy]:
     """A proxy in front of the API server; depends on the project so that there is a server."""
     made = ApiProxy(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def shared_proxy(tmp_path_factory: pytest.TempPathFactory, project: Project) -> Iterator[ApiProxy]:
+    """As `proxy`, for daemons that last as long as the module's tests."""
+    made = ApiProxy(tmp_path_factory.mktemp("proxy"))
     yield made
     made.close()
