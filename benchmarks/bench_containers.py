@@ -1,6 +1,7 @@
 """Container jobs beside the engines' own command lines.
 
     python benchmarks/bench_containers.py [--engine swarm|openshift] [--jobs 10] [--many 100]
+        [--full]
 
 Three figures for each engine that DOCKER_HOST and KUBECONFIG lead to. How long a container of
 `true` takes from `run` to finished, with its log kept, beside what the command line of the engine
@@ -31,6 +32,9 @@ UID = "1000"
 
 #: How long anything may take, seconds.
 TIMEOUT_S = 600.0
+
+#: Jobs that come and go with `--full`, and how many of them at a time.
+FULL_JOBS, BATCH_JOBS = 500, 25
 
 
 def quietly(*words: str) -> None:
@@ -175,6 +179,20 @@ def status_rates(pman: Daemon, seconds: float) -> None:
     print(f"ratio {container / host:.2f}", flush=True)
 
 
+def memory_over(pman: Daemon, jobs: int) -> None:
+    """Print the memory of the daemon after each fifth of many jobs."""
+    print(f"  memory: {pman.memory_mib():.1f}", end="", flush=True)
+    for _ in range(5):
+        for _ in range(0, jobs // 5, BATCH_JOBS):
+            names = [f"level-{uuid.uuid4().hex[:12]}" for _ in range(BATCH_JOBS)]
+            for name in names:
+                pman.post("run", **meta_of(name, "echo hello"), threaded=True)
+            for name in names:
+                wait_for_end(pman, name)
+        print(f", {pman.memory_mib():.1f}", end="", flush=True)
+    print(f" MiB after each fifth of {jobs} jobs")
+
+
 def measure(engine: Swarm | OpenShift, args: argparse.Namespace) -> None:
     """Print the figures of one engine."""
     print(f"{engine.name}:", flush=True)
@@ -185,6 +203,8 @@ def measure(engine: Swarm | OpenShift, args: argparse.Namespace) -> None:
         status_rates(pman, args.seconds)
         after = pman.memory_mib()
         print(f"  memory: {before:.1f} MiB before the many, {after:.1f} MiB after")
+        if args.full:
+            memory_over(pman, FULL_JOBS)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -194,6 +214,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=10)
     parser.add_argument("--many", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=2.0)
+    is_full = bool(os.environ.get("PMAN_BENCH_FULL"))
+    parser.add_argument("--full", action="store_true", default=is_full)
     args = parser.parse_args(argv)
     for engine in (Swarm(), OpenShift()):
         if args.engine not in (None, engine.name):
