@@ -45,7 +45,7 @@ class SwarmBox:
 
     def new_engine(self) -> SwarmEngine:
         """Return another engine of the same instance: what a new daemon has."""
-        engine = SwarmEngine(self.settings, self.instance)
+        engine = SwarmEngine(self.settings, self.instance, self.settings.db_path)
         engine.connect()
         return engine
 

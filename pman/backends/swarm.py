@@ -15,4 +15,6 @@ class SwarmBackend(EngineBackend):
     name = "swarm"
 
     def __init__(self, context: BackendContext) -> None:
-        super().__init__(context, SwarmEngine(context.settings, context.instance))
+        super().__init__(
+            context, SwarmEngine(context.settings, context.instance, context.state_path)
+        )

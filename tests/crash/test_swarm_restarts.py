@@ -231,11 +231,16 @@ def test_each_job_ends_with_its_true_end_when_the_engine_is_killed(
     assert marks(lab_swarm, "ended") == dict.fromkeys(words, 1)
 
 
+@pytest.mark.parametrize("is_pman_killed", [False, True])
 def test_each_job_ends_with_its_true_end_when_the_engine_is_stopped(
-    daemon: DaemonProcess, lab_swarm: Swarm, lab: LabEngine
+    daemon: DaemonProcess, lab_swarm: Swarm, lab: LabEngine, is_pman_killed: bool
 ) -> None:
-    words = run_patient(daemon, lab_swarm, 5)
+    """The engine takes the containers along, output and all."""
+    words = run_patient(daemon, lab_swarm, SERVICES)
     lab.stop()
+    if is_pman_killed:
+        daemon.kill()
+        daemon.start()
     lab.start()
     for end in ends_of(daemon, lab_swarm, words):
         assert (end["state"], end["exit_code"], end["log"]) == ("FAILED", 5, LOG), end

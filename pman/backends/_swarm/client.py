@@ -178,13 +178,15 @@ class EngineClient:
         *,
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = READ_TIMEOUT_S,
+        own: Any = None,
     ) -> Iterator[Stream]:
         """Send a request; read its answer bit by bit. Errors as of `request`.
 
         Args:
             timeout_s: Longest silence, None for any.
+            own: Session to use, from `connected_session`; None for any.
         """
-        with self._session() as session:
+        with contextlib.nullcontext(own) if own is not None else self._session() as session:
             response = self._send(
                 session, method, path, params, headers=headers, timeout_s=timeout_s, stream=True
             )
@@ -204,6 +206,21 @@ class EngineClient:
         with self._session() as session:
             header = docker.auth.get_config_header(session, registry)
         return {"X-Registry-Auth": header.decode("ascii")} if header else {}
+
+    def connected_session(self) -> Any:
+        """Return a session that has a connection, and nobody else uses; to be closed.
+
+        Raises:
+            BackendUnavailable: The engine does not answer.
+        """
+        session = self._new_session(self._api_version or ".".join(map(str, OLDEST_API)))
+        _share_connection(session)
+        try:
+            self._send(session, "GET", "/_ping", timeout_s=PING_TIMEOUT_S)
+        except BackendUnavailable:
+            session.close()
+            raise
+        return session
 
     def close(self) -> None:
         """Close connections, those in use as soon as they are not; twice is safe."""
@@ -307,6 +324,16 @@ class EngineClient:
         except _foreign() as exc:
             raise connection_problem(exc, self.host) from exc
         raise answer_problem(response.status_code, _message(words))
+
+
+def _share_connection(session: Any) -> None:
+    """Have a session use one connection for all URLs; the SDK has one for each, on a unix socket.
+
+    Source: docker, transport/unixconn.py, UnixHTTPAdapter.get_connection.
+    """
+    adapter = session.get_adapter(session.base_url)
+    connection_to = adapter.get_connection
+    adapter.get_connection = lambda _url, proxies=None: connection_to(session.base_url, proxies)
 
 
 def url_path(template: str, *names: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pman.backends._engine.order import Order
@@ -25,6 +26,7 @@ from pman.backends._swarm.facts import Facts
 from pman.backends._swarm.inspection import Inspector
 from pman.backends._swarm.manager import Managers, check_manager, manager_of
 from pman.backends._swarm.problems import Missing, Refused
+from pman.backends._swarm.rescue import Death, Rescue
 from pman.backends._swarm.spec import (
     NAME_FIELD,
     check_name,
@@ -48,6 +50,7 @@ _MAX_NAMES = 20_000
 #: So often a name is tried that somebody has and nobody is seen to have.
 _MAX_TRIES = 5
 
+_SERVICE_ID = "com.docker.swarm.service.id"
 _TASK_ATTRIBUTE = "com.docker.swarm.task.id"
 _SERVICE_ATTRIBUTE = "com.docker.swarm.service.name"
 
@@ -60,12 +63,13 @@ class SwarmEngine(Engine):
 
     noun = "service"
 
-    def __init__(self, settings: Settings, instance: str) -> None:
+    def __init__(self, settings: Settings, instance: str, state_path: Path) -> None:
         self._settings = settings
         self._instance = instance
         self._client = EngineClient()
         self._facts = Facts()
         self._inspector = Inspector(self._client, self._facts)
+        self._rescue = Rescue(self._client, state_path / "rescued", self._facts)
         self._watch = EventWatch(self._client)
         self._managers = Managers(self._client, instance)
         self._is_managed = self.creates_slowly = settings.swarm_manager == "container"
@@ -217,11 +221,15 @@ class SwarmEngine(Engine):
     def watch(self, changed: Changed, stop: threading.Event) -> None:
         """See `Engine`."""
         self._changed = changed
-        self._watch.follow(self._take, lambda: changed(None, False), self._beat, stop)
+        self._watch.follow(self._take, self._ready, self._beat, stop)
 
     def interrupt(self) -> None:
         """See `Engine`."""
         self._watch.interrupt()
+
+    def _ready(self) -> None:
+        self._changed(None, False)
+        self._rescue.prepare()
 
     def _beat(self) -> None:
         def report(service_id: str) -> None:
@@ -246,6 +254,8 @@ class SwarmEngine(Engine):
         else:
             job_name = self._job_of_container(attributes)
             self._note(event, action, attributes.get(_TASK_ATTRIBUTE, ""))
+            if job_name is not None and action in ("kill", "die"):
+                self._mind_end(event, action, attributes)
         if job_name is not None:
             self._changed(job_name, action in _HOT_ACTIONS)
 
@@ -265,6 +275,16 @@ class SwarmEngine(Engine):
         elif action == "oom":
             self._facts.note(task_id, is_oom=True)
 
+    def _mind_end(self, event: Event, action: str, attributes: Mapping[str, str]) -> None:
+        """Have the output kept of a container of ours that somebody else ends."""
+        service_id, task_id = attributes.get(_SERVICE_ID, ""), attributes.get(_TASK_ATTRIBUTE, "")
+        code = attributes.get("exitCode", "")
+        if action == "kill":
+            self._rescue.told(service_id, task_id, event["Actor"]["ID"])
+        elif code.isdecimal():
+            at = event.get("timeNano", 0) / 1e9 or None
+            self._rescue.died(Death(task_id, int(code), at))
+
     def _remember(self, name: str, job_name: str) -> None:
         self._job_names[name] = job_name
         if len(self._job_names) > _MAX_NAMES:
@@ -276,7 +296,9 @@ class SwarmEngine(Engine):
         """See `Engine`. Bytes that are not UTF-8 come as U+FFFD where the engine keeps JSON."""
         tasks = self._tasks(view.handle["service"])
         gone = self._inspector.check_nodes(tasks)
-        is_whole = output.collect(self._client, view, sink, skipped=gone)
+        paths = {task["ID"]: self._rescue.path(task["ServiceID"], task["ID"]) for task in tasks}
+        rescued = {task_id: path for task_id, path in paths.items() if path is not None}
+        is_whole = output.collect(self._client, view, sink, skipped=gone, rescued=rescued)
         if not is_whole and self._service(view.job_name, view.handle) is None:
             raise BackendUnavailable("the service is gone")
 
@@ -287,6 +309,7 @@ class SwarmEngine(Engine):
     def stop(self, view: View, grace_s: float, sink: Sink) -> bool:
         """See `Engine`. On other nodes the grace is that of the service: `--killGrace`."""
         service_id = view.handle["service"]
+        self._rescue.expect(service_id)
         tasks = newest(self._tasks(service_id))
         stages = {task["ID"]: stage_of(task) for task in tasks}
         running = [task for task in tasks if stages[task["ID"]] is Stage.RUNNING]
@@ -310,6 +333,7 @@ class SwarmEngine(Engine):
                 self._remove_by_manager(job_name, service)
         if service is not None:
             self._client.delete(url_path("/services/{}", service["ID"]))
+        self._rescue.forget(handle.get("service") or (service or {}).get("ID") or job_name)
 
     def _remove_by_manager(self, job_name: str, service: Mapping[str, Any]) -> None:
         """Have the manager that made a service remove it: it does so by the name."""
@@ -341,6 +365,7 @@ class SwarmEngine(Engine):
 
     def close(self) -> None:
         """See `Engine`."""
+        self._rescue.close()
         self._client.close()
 
     # --- names that are taken ---------------------------------------------------------------

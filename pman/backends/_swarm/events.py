@@ -18,7 +18,7 @@ BEAT_PERIOD_S = 1.0
 #: What is asked for. Labels are not: events of services carry none.
 _FILTERS = filters(
     type=["container", "service", "node"],
-    event=["start", "die", "oom", "create", "update", "remove"],
+    event=["start", "kill", "die", "oom", "create", "update", "remove"],
 )
 
 Event = dict[str, Any]

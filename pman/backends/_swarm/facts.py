@@ -12,11 +12,15 @@ MAX_TASKS = 10_000
 
 
 class Fact(msgspec.Struct, frozen=True):
-    """Of one container. Attributes: moments in UTC epoch seconds or None; whether it met OOM."""
+    """Of one container. Attributes: moments in UTC epoch seconds or None; whether it met OOM.
+
+    exit_code: Where the engine does not know it any more.
+    """
 
     started_at: float | None = None
     ended_at: float | None = None
     is_oom: bool | None = None
+    exit_code: int | None = None
 
 
 class Facts:
@@ -37,6 +41,7 @@ class Facts:
         started_at: float | None = None,
         ended_at: float | None = None,
         is_oom: bool | None = None,
+        exit_code: int | None = None,
     ) -> None:
         """Add to what is known; what was known stays where a value is None."""
         with self._lock:
@@ -45,6 +50,7 @@ class Facts:
                 old.started_at if started_at is None else started_at,
                 old.ended_at if ended_at is None else ended_at,
                 old.is_oom if is_oom is None else is_oom,
+                old.exit_code if exit_code is None else exit_code,
             )
             if len(self._facts) > MAX_TASKS:
                 del self._facts[next(iter(self._facts))]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from pathlib import Path
 
 from pman.backends._engine.port import Sink, View
 from pman.backends._swarm.client import CHUNK_BYTES, EngineClient, url_path
@@ -21,7 +22,12 @@ _NOTHING_THERE = ("no such container", "does not support reading", "has not been
 
 
 def collect(
-    client: EngineClient, view: View, sink: Sink, *, skipped: Container[str] = frozenset()
+    client: EngineClient,
+    view: View,
+    sink: Sink,
+    *,
+    skipped: Container[str] = frozenset(),
+    rescued: Mapping[str, Path] | None = None,
 ) -> bool:
     """Copy the whole output of all containers of a job.
 
@@ -31,17 +37,30 @@ def collect(
 
     Args:
         skipped: Tasks whose output is gone.
+        rescued: {task: file} of those whose output we have.
     Returns:
-        Whether the engine had the output of all of them.
+        Whether the engine or we had the output of all of them.
     Raises:
         BackendUnavailable: Not all of it could be read.
         OSError: The sink could not keep it.
     """
     is_whole = True
     for index, worker in enumerate(view.workers):
-        if has_output(worker) and worker.name not in skipped:
+        path = (rescued or {}).get(worker.name)
+        if path is not None:
+            _read_file(path, is_plain(view), _into(sink, index))
+        elif has_output(worker) and worker.name not in skipped:
             is_whole &= read_task(client, worker.name, is_plain(view), _into(sink, index))
     return is_whole
+
+
+def _read_file(path: Path, is_plain: bool, take: Callable[[Pieces], None]) -> None:
+    """Copy the output of one task as the engine sent it once."""
+    demultiplexer = Demultiplexer(is_plain=is_plain)
+    with path.open("rb") as file:
+        while block := file.read(CHUNK_BYTES):
+            take(demultiplexer.feed(block))
+    take(demultiplexer.finish())
 
 
 def _into(sink: Sink, index: int) -> Callable[[Pieces], None]:

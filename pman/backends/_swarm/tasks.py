@@ -231,9 +231,11 @@ def _judge_ended(
     task: Mapping[str, Any], worker: Worker, fact: Fact, at: float | None, is_ending: bool
 ) -> TaskView:
     outcome, reason = OUTCOMES[worker.state]
+    worker.returncode = _returncode(task, worker.state)
+    if worker.state == "failed" and worker.returncode is None and fact.exit_code is not None:
+        outcome, reason = _judge_rescued(worker, fact.exit_code)
     if is_ending and reason == "evicted":
         reason = "canceled"
-    worker.returncode = _returncode(task, worker.state)
     if worker.state == "rejected" and _IMAGE_TROUBLE.search(worker.message):
         reason = "image_pull_failed"
     elif worker.state == "failed" and (fact.is_oom or "oom" in worker.message.lower().split()):
@@ -255,6 +257,16 @@ def _judge_ended(
         started_at=started_at,
         ended_at=ended_at,
     )
+
+
+def _judge_rescued(worker: Worker, code: int) -> tuple[JobState, str]:
+    """Judge a task by its container, of which the engine only says that it is gone."""
+    worker.returncode = code
+    if code == 0:
+        worker.message = ""
+        return OUTCOMES["complete"]
+    worker.message = f"exit code {code}, told to end from outside: was the engine stopped?"
+    return OUTCOMES["failed"]
 
 
 def _returncode(task: Mapping[str, Any], state: str) -> int | None:
