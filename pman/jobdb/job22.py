@@ -81,12 +81,16 @@ def job_from_record(name: str, record: Any) -> Job:
 
 
 def output_of(leaves: dict[str, Any]) -> list[Output]:
-    """Return what the sub-jobs of a host job printed.
+    """Return what the sub-jobs of a job printed; without any, what its containers did.
 
     Raises:
         ValueError: A leaf is of the wrong kind.
     """
-    return list(_output(_subjobs(leaves)))
+    subjobs = _subjobs(leaves)
+    if not subjobs:  # no container was seen to start, and yet there may be output
+        logs = _object(leaves.get("container", {})).get("logs")
+        return [(0, "stdout", logs)] if isinstance(logs, str) else []
+    return list(_output(subjobs))
 
 
 def _subjobs(leaves: dict[str, Any]) -> list[dict[str, Any]]:
