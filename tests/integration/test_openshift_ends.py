@@ -584,9 +584,9 @@ def test_storage_swift_shows_the_logs_of_all_containers_as_2_2(
 
 
 def test_memory_stays_level_over_many_jobs(start: Starter, project: Project) -> None:
-    """PMAN_MEMORY_JOBS says over how many (40)."""
+    """PMAN_MEMORY_JOBS says over how many (20)."""
     daemon = start()
-    count = int(os.environ.get("PMAN_MEMORY_JOBS", "40"))
+    count = int(os.environ.get("PMAN_MEMORY_JOBS", "20"))
 
     def run(n: int) -> None:
         meta = small(cpu_limit="50m")
