@@ -66,7 +66,7 @@ class KubernetesEngine(Engine):
         self._tickets = Tickets()
         self._creator = Creator(settings, instance, self._tickets)
         self._cache = Cache()
-        self._rescue = Rescue(settings.db_path)
+        self._rescue = Rescue(settings.db_path, settings.max_output_bytes)
         self._guard = Guard(self._cache, self._rescue, self._tickets)
         self._said = Said()
         self._lock = threading.Lock()  # of `_client` and `_watch`

@@ -1,7 +1,8 @@
 """`Rescue`: keeps the logs of pods that are about to vanish.
 
 A Job controller deletes the running pods of a Job when one of them has failed or the time is up,
-and a pod that is deleted takes its log along, before anybody can collect it.
+and a pod that is deleted takes its log along, before anybody can collect it. Of a log that is
+longer than the cap the middle is dropped: what is kept is what `LogSink` keeps of it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 
 from pman.backends._openshift import logs
 from pman.errors import BackendUnavailable
+from pman.output import punch_hole
 
 if TYPE_CHECKING:
     from pman.backends._openshift.client import Api, Stream
@@ -29,6 +31,8 @@ MAX_FOLLOWED = 64
 WAIT_S = 30.0
 #: Between tries to read the log of a container that is said not to have started, seconds.
 AGAIN_S = 0.25
+#: More than the cap by so much before the middle is dropped, bytes.
+SLACK_BYTES = 1024 * 1024
 
 
 class _Kept(msgspec.Struct):
@@ -50,9 +54,14 @@ class _Kept(msgspec.Struct):
 class Rescue:
     """Logs on their way into unnamed files. Thread-safe."""
 
-    def __init__(self, folder: Path) -> None:
-        """Keep the files in `folder` if it is there, else where temporary files go."""
+    def __init__(self, folder: Path, max_bytes: int = 0) -> None:
+        """Keep the files in `folder` if it is there, else where temporary files go.
+
+        Args:
+            max_bytes: Most that one log may take up; 0 for all.
+        """
         self._folder = folder if folder.is_dir() else None
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._kept: dict[str, dict[tuple[str, str], _Kept]] = {}
         self._count = 0
@@ -65,19 +74,31 @@ class Rescue:
         Args:
             is_over: Says whether the pod has ended.
         """
-        with self._lock:
-            of_job = self._kept.setdefault(job_name, {})
-            if (pod, container) in of_job or self._count >= MAX_FOLLOWED:
-                return
-            self._count += 1
-            file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  closed by `drop`
-            kept = of_job[pod, container] = _Kept(file, threading.Event(), threading.Event())
+        kept = self._add(job_name, pod, container)
+        if kept is None:
+            return
         threading.Thread(
             target=self._follow,
             args=(api, kept, pod, container, is_over),
             name="openshift-log",
             daemon=True,
         ).start()
+
+    def _add(self, job_name: str, pod: str, container: str) -> _Kept | None:
+        """Return a place for a log; None when it has one, or can have none."""
+        with self._lock:
+            of_job = self._kept.setdefault(job_name, {})
+            if (pod, container) in of_job or self._count >= MAX_FOLLOWED:
+                return None
+            try:
+                file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115  closed by `drop`
+            except OSError as exc:
+                # Of a full disk others tell; those who watch must go on.
+                _log.warning("the log of pod %s can't be kept: %s", pod, exc)
+                return None
+            self._count += 1
+            kept = of_job[pod, container] = _Kept(file, threading.Event(), threading.Event())
+            return kept
 
     def read(self, job_name: str, pod: str, container: str) -> Iterator[bytes] | None:
         """Return a log that was kept, or None."""
@@ -112,8 +133,7 @@ class Rescue:
             kept.stream = _open(api, kept, pod, container, is_over)
             if kept.stream is not None:
                 with kept.stream:
-                    for raw in logs.chunks_of(kept.stream):
-                        kept.file.write(raw)
+                    self._copy(kept.stream, kept)
                 kept.file.flush()
                 kept.is_whole = True
         except (BackendUnavailable, OSError, ValueError) as exc:
@@ -122,6 +142,20 @@ class Rescue:
             with self._lock:
                 self._count -= 1
             kept.done.set()
+
+    def _copy(self, stream: Stream, kept: _Kept) -> None:
+        start = self._max_bytes // 2
+        dropped_to = size = 0
+        for raw in logs.chunks_of(stream):
+            if kept.dropped.is_set():
+                return
+            kept.file.write(raw)
+            size += len(raw)
+            end = size - (self._max_bytes - start)
+            if self._max_bytes and end > max(start, dropped_to) + SLACK_BYTES:
+                kept.file.flush()
+                punch_hole(kept.file.fileno(), start, end - start)
+                dropped_to = end
 
 
 def _open(

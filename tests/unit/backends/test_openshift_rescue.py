@@ -96,6 +96,46 @@ def test_a_log_that_nobody_wants_is_not_waited_for(rescue: Rescue) -> None:
     assert not thread.is_alive()
 
 
+def test_a_disk_that_takes_no_file_ends_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    rescue = Rescue(folder)
+    folder.rmdir()
+    server: Any = Server(refusals=0)
+    for _ in range(module.MAX_FOLLOWED + 1):
+        rescue.begin(server, JOB_NAME, "kx-a", "kx", lambda: True)
+    assert read(rescue) is None
+    folder.mkdir()
+    rescue.begin(server, JOB_NAME, "kx-a", "kx", lambda: True)  # there is still room for it
+    assert read(rescue) == b"out\n"
+    rescue.keep_only(())
+
+
+class LongServer(Server):
+    """An API server with a log of 4 MiB."""
+
+    def stream(self, path: str, query: dict[str, Any], silence_s: float) -> Log:
+        return LongLog(b"")
+
+
+class LongLog(Log):
+    def chunks(self) -> Iterator[bytes]:
+        for number in range(64):
+            yield bytes([number + 1]) * 65536
+
+
+def test_of_a_long_log_beginning_and_end_are_kept(tmp_path: Path) -> None:
+    rescue = Rescue(tmp_path, max_bytes=2 * 65536)
+    server: Any = LongServer(refusals=0)
+    rescue.begin(server, JOB_NAME, "kx-a", "kx", lambda: True)
+    raw = read(rescue) or b""
+    assert len(raw) == 64 * 65536  # where the rest was is kept, so that the sink drops the same
+    assert raw[:65536] == b"\x01" * 65536
+    assert raw[-65536:] == b"\x40" * 65536
+    assert raw.count(0) >= 32 * 65536
+    rescue.keep_only(())
+
+
 def test_pods_that_are_said_to_be_pending_may_run() -> None:
     failed = pod("kx-b", "Failed", ended(1))
     pending = pod(state=CREATING)
