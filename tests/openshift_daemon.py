@@ -163,7 +163,7 @@ class Starter:
             mine += ["--storeBase", str(self.base)]
         if uid is not None:
             mine += ["--jobUID", str(uid)]
-        return self._new(*mine, *flags, container_env="openshift", **settings)
+        return self._new(*mine, *flags, **{"container_env": "openshift", **settings})
 
     def share(self) -> Share:
         """Make a folder for jobs of a daemon whose storage is hostPath."""

@@ -468,7 +468,7 @@ WRITES = shell("echo kept > /share/written && cat /share/written")
 
 
 def test_storage_empty_dir(start: Starter, project: Project) -> None:
-    daemon = start(storage="emptyDir")
+    daemon = start(storage="emptyDir", container_env="kubernetes")  # another name of it
     daemon.run(WRITES, "empty", **small())
     assert wait_ended(daemon, "empty")["state"] == "COMPLETED"
     assert log_of(daemon, "empty").endswith(":kept\n")
