@@ -141,9 +141,11 @@ def test_after_a_reboot_running_jobs_are_lost_with_that_reason(
 def test_kill_jobs_on_exit(new_daemon: NewDaemon, gate: Gate) -> None:
     daemon = new_daemon("--killJobsOnExit", "--killGrace", "0.5")
     daemon.run(f"{gate.passage}; touch {daemon.folder}/never", "tame")
-    daemon.run(f"trap '' TERM; {gate.passage}", "stubborn", compound=False)
+    stubborn = daemon.folder / "stubborn"
+    daemon.run(f"trap '' TERM; touch {stubborn}; {gate.passage}", "stubborn", compound=False)
     for jid in ("tame", "stubborn"):
         wait_until(lambda jid=jid: daemon.words(jid) == ["started"], "it runs")
+    wait_until(stubborn.exists, "it takes no SIGTERM any more")
     assert daemon.stop() == 0
     wait_until(lambda: not shepherds(daemon.db_path), "the shepherd has ended")
     daemon.start()
