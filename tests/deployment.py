@@ -179,7 +179,18 @@ class Deployment(DaemonProcess):
         return found
 
     def post(self, action: str, headers: dict[str, str] | None = None, **meta: Any) -> Reply:
-        """As `DaemonProcess.post`, with the token unless `headers` are given."""
+        """As `DaemonProcess.post`, with the token unless `headers` are given.
+
+        While the node does not know of a new pod, whoever has the address of the former one
+        answers; pman never answers with nothing.
+        """
         if headers is None:
             headers = {"Authorization": f"Bearer {self.token}"}
-        return super().post(action, headers, **meta)
+        send = super().post
+
+        def ask() -> Reply | None:
+            reply = send(action, headers, **meta)
+            return reply if reply.body else None
+
+        answered: Reply = wait_until(ask, "the Service leads to pman")
+        return answered
