@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 WATCH_S = 60
 #: How long a watch may be silent before the server counts as away; more than `WATCH_S`.
 SILENCE_S = WATCH_S + 15.0
+
+#: So long a list, or a watch, is to do at least: a server, or a proxy before it, that ends each at
+#: once is not asked without a pause, seconds.
+LEAST_S = 1.0
 
 GONE = 410
 
@@ -62,7 +67,9 @@ class Watch:
             while not stop.is_set():
                 self._failure = None
                 self._is_interrupted = False
+                began = time.monotonic()
                 self._stay(changed, stop)
+                _rest(began, stop)
         finally:
             self._cache.mark_stale()
 
@@ -137,6 +144,7 @@ class Watch:
     ) -> None:
         """Follow one kind of objects from a version on, over as many watches as it takes."""
         while not stop.is_set() and not self._is_interrupted:
+            began = time.monotonic()
             query = {
                 "watch": "true",
                 "labelSelector": self._selector,
@@ -155,11 +163,18 @@ class Watch:
                     return
                 for line in stream.lines():
                     version = _taken(line, take)
+            if not self._is_interrupted:
+                _rest(began, stop)
 
     def _register(self, path: str, stream: Stream) -> bool:
         with self._lock:
             self._streams[path] = stream
             return not self._is_interrupted
+
+
+def _rest(began: float, stop: threading.Event) -> None:
+    """Wait until `LEAST_S` seconds have passed, or `stop` is set."""
+    stop.wait(max(0.0, began + LEAST_S - time.monotonic()))
 
 
 def _taken(line: bytes, take: Callable[[str, msgspec.Raw], str]) -> str:
