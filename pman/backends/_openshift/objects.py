@@ -167,12 +167,13 @@ class ConfigMap(_Object):
 
 
 class KubeEvent(_Object):
-    """An Event of the core group."""
+    """An Event of the core group; which of the times it has depends on who wrote it."""
 
     type: str = ""
     reason: str = ""
     message: str = ""
     last_timestamp: datetime | None = None
+    event_time: datetime | None = None
 
 
 class ListMeta(_Object):

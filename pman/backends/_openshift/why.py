@@ -25,7 +25,7 @@ def why(events: list[KubeEvent]) -> tuple[str, str]:
     known = [event for event in events if event.type == "Warning" and event.reason in REASONS]
     if not known:
         return "", ""
-    newest = max(known, key=lambda event: str(event.last_timestamp or ""))
+    newest = max(known, key=lambda event: str(event.last_timestamp or event.event_time or ""))
     return REASONS[newest.reason], newest.message
 
 
