@@ -111,16 +111,25 @@ def _judge(job: KubeJob, pods: list[PodView], view: View) -> None:
         view.reason, view.message = first.worker.reason, _with_worker(first.worker, pods)
         view.exit_code = first.worker.returncode
         view.signal = signal_of(first.worker.returncode)
-    if failed is None:
+    if failed is not None and failed.reason == "DeadlineExceeded":
+        view.reason, view.message = "deadline_exceeded", failed.message
+    elif failed is None or _is_failed_by_us(job, first):
         view.reason = job.metadata.annotations[ENDED_BY]
         view.message = job.metadata.annotations.get(ENDED_BECAUSE, "")
-    elif failed.reason == "DeadlineExceeded":
-        view.reason, view.message = "deadline_exceeded", failed.message
     elif first is None:
         view.reason, view.message = "error", failed.message or failed.reason
     for pod in pods:
         if pod is not first and pod.worker.reason == DELETED:
             pod.worker.reason, pod.worker.message = "stopped", "ended along with its job"
+
+
+def _is_failed_by_us(job: KubeJob, first: PodView | None) -> bool:
+    """Whether a Job counts as failed for the pods that were deleted when pman ended it.
+
+    Source: Kubernetes 1.26 and later, pkg/controller/job, where a deleted pod is a failed one.
+    """
+    is_deleted = first is None or (first.is_deleted and first.worker.reason == DELETED)
+    return is_deleted and ENDED_BY in job.metadata.annotations
 
 
 def _first_failure(pods: list[PodView]) -> PodView | None:

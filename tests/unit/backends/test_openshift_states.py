@@ -232,6 +232,18 @@ def test_a_canceled_job_has_not_ended_while_pods_are_counted() -> None:
     assert view(job(annotations=ours)).reason == "canceled"
 
 
+def test_a_newer_controller_counts_a_canceled_job_as_failed() -> None:
+    ours = {"pman.ended-by": "canceled"}
+    failed = {"conditions": [condition("Failed", "BackoffLimitExceeded")]}
+    deleted = pod(phase="Failed", state=ended(143), deletionTimestamp=AT.format(8))
+    assert view(job(failed, annotations=ours), deleted).reason == "canceled"
+    assert view(job(failed, annotations=ours)).reason == "canceled"
+    own = pod(phase="Failed", state=ended(3))
+    assert view(job(failed, annotations=ours), own).reason == "error"
+    late = {"conditions": [condition("Failed", "DeadlineExceeded")]}
+    assert view(job(late, annotations=ours), deleted).reason == "deadline_exceeded"
+
+
 def test_a_pod_that_can_not_be_deleted_is_on_a_lost_node() -> None:
     stuck = pod(phase="Running", state=RUNNING, deletionTimestamp=AT.format(1))
     ours = {"pman.ended-by": "node_lost"}
