@@ -84,12 +84,6 @@ def check_storage(order: Order, settings: Settings) -> None:
             " words, which storage type swift fills and publishes",
             field="cmd",
         )
-    if settings.storage_type == "hostPath" and ".." in (order.share_dir or "").split("/"):
-        raise RequestError(
-            f"container.manager.env.shareDir is {shown(order.share_dir)}, expected a path without"
-            " '..'",
-            field="container.manager.env.shareDir",
-        )
 
 
 def folder_name(jid: str) -> str:
