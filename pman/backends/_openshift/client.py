@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -24,6 +26,7 @@ from kubernetes.config.incluster_config import SERVICE_TOKEN_FILENAME
 from pman.backends._engine.port import Unanswered
 from pman.backends._openshift.failures import Answered, answered
 from pman.backends._openshift.objects import ObjectList, Status
+from pman.backends._openshift.pods import utc_now
 from pman.errors import BackendUnavailable
 from pman.settings import Settings
 
@@ -44,6 +47,9 @@ MAX_WORDS = 500
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 #: 2.2's.
 DEFAULT_NAMESPACE = "myproject"
+
+#: Clocks that differ by no more are taken to be alike: `Date` has whole seconds, and travels.
+CLOCK_TRIFLE = timedelta(seconds=5)
 
 T = TypeVar("T")
 
@@ -80,6 +86,7 @@ class Api:
         self.claims = f"/api/v1/{in_namespace}/persistentvolumeclaims"
         self.tickets = f"/api/v1/{in_namespace}/configmaps"
         self.events = f"/api/v1/{in_namespace}/events"
+        self._ahead = timedelta()  # the server's clock, of ours
 
     def request(
         self,
@@ -118,7 +125,11 @@ class Api:
         Raises:
             BackendUnavailable: As for `request`.
         """
-        return _decoded(self.request("POST", path, body=body), kind)
+        raw = self.request("POST", path, body=body)
+        try:
+            return _decoded(raw, kind)
+        except BackendUnavailable as exc:
+            raise Unanswered(exc.message) from exc  # it has been made all the same
 
     def list(self, path: str, kind: type[T], query: Mapping[str, Any]) -> tuple[list[T], str]:
         """Return all objects that `query` selects, page by page, and their version for a watch.
@@ -153,6 +164,10 @@ class Api:
         response = self._send("GET", path, query, None, "application/json", read_timeout_s)
         return Stream(response, self)
 
+    def now(self) -> datetime:
+        """Return the time of the server: its objects are stamped with that, and ours may differ."""
+        return utc_now() + self._ahead
+
     def close(self) -> None:
         """Close the connections that nobody uses."""
         self.client.rest_client.pool_manager.clear()
@@ -169,7 +184,7 @@ class Api:
     ) -> Any:
         headers = {"Accept": "application/json, */*", "Content-Type": content_type}
         try:
-            return self.client.call_api(
+            response = self.client.call_api(
                 path,
                 method,
                 query_params=list((query or {}).items()),
@@ -188,6 +203,8 @@ class Api:
             raise self._broken(exc, method) from exc
         except ConfigException as exc:  # a command of the kubeconfig that brings a token
             raise BackendUnavailable(f"no credentials for {self.url}: {exc}") from exc
+        self._ahead = _ahead(response.headers.get("Date", ""))
+        return response
 
     def _answered(self, exc: ApiException) -> Answered:
         raw = exc.body.encode() if isinstance(exc.body, str) else exc.body or b""
@@ -258,6 +275,15 @@ class Stream:
         """Let go of the connection; an answer that was not read to its end takes it along."""
         self._response.close()
         self._response.release_conn()
+
+
+def _ahead(date: str) -> timedelta:
+    """Return how far the clock that has written a `Date` is ahead of ours; 0 for a trifle."""
+    try:
+        ahead = parsedate_to_datetime(date) - utc_now()
+    except (TypeError, ValueError):  # none, or no zone
+        return timedelta()
+    return ahead if abs(ahead) > CLOCK_TRIFLE else timedelta()
 
 
 def _decoded(raw: bytes | msgspec.Raw, kind: type[T]) -> T:

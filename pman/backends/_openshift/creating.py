@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 #: What the server answers to an object that it will never take.
 _REFUSED = (400, 403, 413, 422)
+#: What something in front of the server says of a request that it has passed on, or not; the
+#: server's own 503 names its cause, and means that nothing was done.
+_UNSURE = (500, 502, 503, 504)
+#: Of several reasons for a conflict the one that means that a name is taken.
+_TAKEN = "AlreadyExists"
 #: What it says, with status 500, of an object that its data base does not take.
 #: Source: etcd, api/v3rpc/rpctypes/error.go
 _TOO_LARGE = "request is too large"
@@ -36,14 +41,13 @@ class Creator:
         self._instance = instance
         #: Jobs whose request was not answered: their Job may be there, under either name.
         self._doubtful: set[str] = set()
-        #: Jobs that are being made: their claim is there before they are.
-        self.current: set[str] = set()
+        self._current: set[str] = set()
 
     def create(self, api: Api, order: Order) -> dict[str, Any]:
         """Make the Job of an order; see `Engine.create`."""
-        self.current.add(order.job_name)
+        self._current.add(order.job_name)
         try:
-            made = self._found(api, order) if order.job_name in self._doubtful else None
+            made = find_job(api, order.job_name) if order.job_name in self._doubtful else None
             made = made or self._make(api, order)
         except Unanswered:
             self._doubtful.add(order.job_name)
@@ -53,12 +57,17 @@ class Creator:
                 self._tickets.take(api, order.job_name)
             raise
         finally:
-            self.current.discard(order.job_name)
+            self._current.discard(order.job_name)
         self._doubtful.discard(order.job_name)
         return handle_of(made)
 
-    def _found(self, api: Api, order: Order) -> KubeJob | None:
-        return find_job(api, order.job_name)
+    def being_made(self) -> set[str]:
+        """Return the jobs whose claim or ticket may be there before they are."""
+        return self._current | self._doubtful
+
+    def forget(self, job_name: str) -> None:
+        """Forget a job that is not to be made any more."""
+        self._doubtful.discard(job_name)
 
     def _make(self, api: Api, order: Order) -> KubeJob:
         names = names_of(order)
@@ -80,7 +89,7 @@ class Creator:
                     _give_claim(api, claim, made)
                 return made
             if claim is not None:
-                remove_claim(api, claim["metadata"]["name"])
+                remove_claim(api, claim["metadata"]["name"], order.job_name)
         raise JobConflict(f"the names {' and '.join(names)} are taken by other Jobs", field="jid")
 
     def _make_ticket(self, api: Api, order: Order) -> str | None:
@@ -103,16 +112,23 @@ def find_job(api: Api, job_name: str) -> KubeJob | None:
     return found[0] if found else None
 
 
-def remove_claim(api: Api, name: str) -> None:
-    """Remove a claim; one that is not there is not an error.
+def remove_claim(api: Api, name: str, job_name: str) -> None:
+    """Remove the claim of one of pman's jobs; none, or one that is not the job's, is no error.
 
     Raises:
         BackendUnavailable: The server can't be told.
     """
+    path = f"{api.claims}/{name}"
     try:
-        api.request("DELETE", f"{api.claims}/{name}", body={"propagationPolicy": "Background"})
+        claim = api.get(path, Claim)
+        if claim.metadata.labels.get(JOB_LABEL) == job_name:
+            body = {
+                "propagationPolicy": "Background",
+                "preconditions": {"uid": claim.metadata.uid},
+            }
+            api.request("DELETE", path, body=body)
     except Answered as exc:
-        if exc.status != 404:
+        if exc.status not in (404, 409):  # 409: another one of that name, made meanwhile
             raise
 
 
@@ -121,18 +137,20 @@ def _post_job(api: Api, job: dict[str, Any], order: Order) -> KubeJob | None:
     try:
         return api.post(api.jobs, job, KubeJob)
     except Answered as exc:
-        if exc.status == 409:
+        if exc.status == 409 and exc.cause == _TAKEN:
             return _own(api, job["metadata"]["name"], order)
         raise _refused(exc) from exc
 
 
 def _own(api: Api, name: str, order: Order) -> KubeJob | None:
     """Return the Job of a name if it is that of this very job."""
-    with contextlib.suppress(Answered):  # it went this moment, and the next name will do
+    try:
         there = api.get(f"{api.jobs}/{name}", KubeJob)
-        if job_label(there) == order.job_name:
-            return there
-    return None
+    except Answered as exc:
+        if exc.status == 404:
+            return None  # it went this moment, and the next name will do
+        raise Unanswered(exc.message) from exc  # it may be ours, and must not get a second one
+    return there if job_label(there) == order.job_name else None
 
 
 def _make_claim(api: Api, claim: dict[str, Any], order: Order) -> bool:
@@ -140,7 +158,7 @@ def _make_claim(api: Api, claim: dict[str, Any], order: Order) -> bool:
     try:
         api.post(api.claims, claim, Claim)
     except Answered as exc:
-        if exc.status != 409:
+        if exc.status != 409 or exc.cause != _TAKEN:
             raise _refused(exc) from exc
         there = api.get(f"{api.claims}/{claim['metadata']['name']}", Claim)
         is_ours = there.metadata.labels.get(JOB_LABEL) == order.job_name
@@ -168,6 +186,6 @@ def _refused(exc: Answered) -> BackendUnavailable | SubmitFailed:
     is_refused = exc.status in _REFUSED and not is_forbidden_verb(exc)
     if is_refused or _TOO_LARGE in exc.words:
         return SubmitFailed(f"the API server refuses it: {exc.words}")
-    if exc.status in (500, 504):
+    if exc.status in _UNSURE and not (exc.status == 503 and exc.cause):
         return Unanswered(exc.message)
     return exc

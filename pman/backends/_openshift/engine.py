@@ -24,7 +24,7 @@ from pman.backends._openshift.failures import Answered
 from pman.backends._openshift.guard import Guard
 from pman.backends._openshift.manifest import check_env, check_labels
 from pman.backends._openshift.objects import KubeJob, KubePod
-from pman.backends._openshift.pods import is_over, is_waiting_without_word, utc_now
+from pman.backends._openshift.pods import is_over, is_waiting_without_word
 from pman.backends._openshift.rescue import Rescue
 from pman.backends._openshift.states import is_finished, view_of
 from pman.backends._openshift.storage import CLAIM_SUFFIX, CLAIM_TYPES, check_storage
@@ -105,14 +105,17 @@ class KubernetesEngine(Engine):
         """List Jobs and pods; what has lost its Job is removed on the way."""
         api = self._api
         query = {"labelSelector": self._selector}
+        left = sweeping.listed(
+            api,
+            self._selector,
+            with_claims=self._settings.storage_type in CLAIM_TYPES,
+            with_tickets=self._tickets.are_used,
+        )
+        being_made = self._creator.being_made()  # before the Jobs: see `Leftovers`
         jobs, _ = api.list(api.jobs, KubeJob, query)
         pods, _ = api.list(api.pods, KubePod, query)
-        names = {job_label(job) for job in jobs} | self._creator.current
-        sweeping.sweep_pods(api, pods, names, self._settings.orphan_grace_s)
-        if self._settings.storage_type in CLAIM_TYPES:
-            sweeping.sweep_claims(api, self._selector, names, self._settings.orphan_grace_s)
-        if self._tickets.are_used:
-            sweeping.sweep_tickets(api, self._selector, names, self._settings.orphan_grace_s)
+        names = {job_label(job) for job in jobs} | being_made
+        sweeping.sweep(api, left, pods, names, self._settings.orphan_grace_s)
         of_job: dict[str, list[KubePod]] = {}
         for pod in pods:
             of_job.setdefault(job_label(pod), []).append(pod)
@@ -172,11 +175,14 @@ class KubernetesEngine(Engine):
         api = self._api
         self._guard.spare(job_name)
         self._tickets.take(api, job_name)
+        self._creator.forget(job_name)
         job = self._find(job_name, handle)
-        if job is not None:
-            self._delete(job)
-            if self._settings.storage_type in CLAIM_TYPES:
-                remove_claim(api, job.metadata.name + CLAIM_SUFFIX)
+        if job is None:
+            self._guard.forget(job_name)  # else when the watch brings its end
+            return
+        self._delete(job)
+        if self._settings.storage_type in CLAIM_TYPES:
+            remove_claim(api, job.metadata.name + CLAIM_SUFFIX, job_name)
 
     def close(self) -> None:
         """Let go of connections and of logs that nobody came for."""
@@ -224,7 +230,7 @@ class KubernetesEngine(Engine):
         known = {pod.metadata.uid: pod for pod in self._cache.gone_pods(job_label(job))}
         known |= {pod.metadata.uid: pod for pod in pods}
         pods = list(known.values())
-        view = view_of(job, pods, utc_now())
+        view = view_of(job, pods, self._api.now())
         if view.phase is Phase.WAITING and not view.reason:
             view.reason, view.message = self._silent_trouble(job, pods)
         return view
@@ -234,7 +240,7 @@ class KubernetesEngine(Engine):
         things = [pod.metadata for pod in pods if is_waiting_without_word(pod)]
         for thing in things[:1] if pods else [job.metadata]:
             made_at = thing.creation_timestamp
-            if made_at is not None and utc_now() - made_at > SILENT_FOR:
+            if made_at is not None and self._api.now() - made_at > SILENT_FOR:
                 return why(warnings_of(self._api, thing.uid))
         return "", ""
 

@@ -24,7 +24,6 @@ from pman.backends._openshift.pods import (
     is_over,
     may_have_run,
     pod_view,
-    utc_now,
 )
 from pman.backends._openshift.rescue import Rescue
 from pman.backends._openshift.states import ENDED_BECAUSE, ENDED_BY, handle_of, is_finished
@@ -83,7 +82,7 @@ class Guard:
             is_over = functools.partial(self._cache.is_pod_over, job_name, name)
             for container, _ in containers_of(handle_of(job)):
                 self._rescue.begin(api, job_name, name, container, is_over)
-        deleted = deleted_by_others(job, pods, utc_now())
+        deleted = deleted_by_others(job, pods, api.now())
         try:
             if deleted is not None or have_all_started(job, pods):
                 self._tickets.take(api, job_name)
@@ -99,7 +98,7 @@ class Guard:
             now = api.get(path, KubeJob)
             if now.metadata.uid != job.metadata.uid or _is_settled(now):
                 return
-            worker = pod_view(deleted, utc_now()).worker
+            worker = pod_view(deleted, api.now()).worker
             message = f"pod {deleted.metadata.name} was deleted before the job had ended"
             reason = worker.reason if worker.reason in ("evicted", "node_lost") else "pod_deleted"
             end_job(api, job.metadata.name, reason, message)

@@ -253,5 +253,5 @@ def epoch(at: datetime | None) -> float | None:
 
 
 def utc_now() -> datetime:
-    """Return the time of this machine."""
+    """Return the time of this machine; that of the objects is `Api.now`."""
     return datetime.now(UTC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pman.backends._engine.port import JOB_LABEL, Sink, View
@@ -14,7 +14,7 @@ from pman.backends._openshift.failures import Answered
 from pman.backends._openshift.guard import end_job
 from pman.backends._openshift.logs import chunks_of, containers_of, open_log
 from pman.backends._openshift.objects import KubePod
-from pman.backends._openshift.pods import has_run, is_over, pod_view, utc_now
+from pman.backends._openshift.pods import has_run, is_over, pod_view
 from pman.backends._openshift.states import CANCELED, in_order
 from pman.errors import BackendUnavailable
 
@@ -179,10 +179,10 @@ def _end(api: Api, cache: Cache, view: View, grace_s: float, followers: list[_Fo
         if is_marked and pod.metadata.name not in told:
             told.add(pod.metadata.name)
             _shorten(api, pod, grace_s)
-        if _is_overdue(pod) and pod.metadata.name not in forced:
+        if _is_overdue(pod, api.now()) and pod.metadata.name not in forced:
             forced.add(pod.metadata.name)
             _delete(api, pod, 0)
-        if is_marked and pod_view(pod, utc_now()).worker.reason in NEVER_STARTS:
+        if is_marked and pod_view(pod, api.now()).worker.reason in NEVER_STARTS:
             return True
         # The logs know it seconds before the kubelet reports the end of a pod.
         own = [follower for follower in followers if follower.pod == pod.metadata.name]
@@ -215,10 +215,10 @@ def _shorten(api: Api, pod: KubePod, grace_s: float) -> None:
         _delete(api, pod, wanted_s)
 
 
-def _is_overdue(pod: KubePod) -> bool:
+def _is_overdue(pod: KubePod, now: datetime) -> bool:
     """Whether a pod that has not started, as far as its node tells, should be gone by now."""
     deadline = pod.metadata.deletion_timestamp
-    return deadline is not None and not has_run(pod) and utc_now() > deadline + FORCED_AFTER
+    return deadline is not None and not has_run(pod) and now > deadline + FORCED_AFTER
 
 
 def _delete(api: Api, pod: KubePod, grace_s: int) -> None:
