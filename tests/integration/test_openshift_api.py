@@ -16,6 +16,7 @@ import pytest
 from pman.backends._engine.port import Unanswered
 from pman.backends._openshift.cache import Cache
 from pman.backends._openshift.client import Api
+from pman.backends._openshift.failures import Answered
 from pman.backends._openshift.guard import Guard
 from pman.backends._openshift.objects import KubeJob, KubePod
 from pman.backends._openshift.pods import utc_now
@@ -29,7 +30,13 @@ EMPTY = {"metadata": {"resourceVersion": "1"}, "items": []}
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Answers everything alike. Attributes: ahead, of its clock; body; asked, what came."""
+    """Answers everything alike.
+
+    Attributes:
+        ahead: Of its clock.
+        body: Of its answers.
+        token: That it takes.
+    """
 
     daemon_threads = True
 
@@ -37,7 +44,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.ahead = timedelta()
         self.body: Any = EMPTY
-        self.asked: list[str] = []
+        self.token = "t"
         self.watched = threading.Semaphore(0)
 
 
@@ -46,11 +53,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self.server.asked.append(self.path)
         is_watch = "watch=true" in self.path
         raw = b"" if is_watch else json.dumps(self.server.body).encode()
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.send_response(200)
+        is_known = self.headers.get("Authorization", "").lower() == f"bearer {self.server.token}"
+        self.send_response(200 if is_known else 401)
         self.send_header("Content-Length", str(len(raw)))
         self.end_headers()
         self.wfile.write(raw)
@@ -85,9 +92,10 @@ def api(server: Server, tmp_path: Path) -> Iterator[Api]:
             {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
         ],
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
-        "users": [{"name": "c", "user": {"token": "t"}}],
+        "users": [{"name": "c", "user": {"tokenFile": str(tmp_path / "token")}}],
         "current-context": "c",
     }
+    (tmp_path / "token").write_text(server.token)
     path = tmp_path / "kubeconfig"
     path.write_text(json.dumps(config))
     made = Api(Settings(db_path=tmp_path, kubeconfig=path))
@@ -100,6 +108,15 @@ def test_the_time_is_that_of_the_server(server: Server, api: Api, ahead: timedel
     server.ahead = ahead
     api.list(api.pods, KubePod, {})
     assert abs(api.now() - utc_now() - ahead) < timedelta(seconds=DEADLINE_S)
+
+
+def test_a_token_that_has_run_out_is_read_again(server: Server, api: Api, tmp_path: Path) -> None:
+    assert api.list(api.pods, KubePod, {}) == ([], "1")
+    server.token = "another"
+    with pytest.raises(Answered, match="401"):
+        api.list(api.pods, KubePod, {})
+    (tmp_path / "token").write_text(server.token)
+    assert api.list(api.pods, KubePod, {}) == ([], "1")
 
 
 def test_an_answer_that_is_no_job_does_not_mean_that_there_is_none(

@@ -72,6 +72,7 @@ class Api:
         Raises:
             BackendUnavailable: No kubeconfig and no service account, or they can't be read.
         """
+        self._settings = settings
         self.namespace = settings.project or _own_namespace()
         self.client = client.ApiClient(_configuration(settings))
         self.url = self.client.configuration.host
@@ -174,6 +175,36 @@ class Api:
         self.client.close()
 
     def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None,
+        body: Any,
+        content_type: str,
+        read_timeout_s: float,
+    ) -> Any:
+        """Send a request; with the credentials that are there now, should others have run out."""
+        try:
+            return self._send_once(method, path, query, body, content_type, read_timeout_s)
+        except Answered as exc:
+            if exc.status != 401 or not self._renew():
+                raise
+        return self._send_once(method, path, query, body, content_type, read_timeout_s)
+
+    def _renew(self) -> bool:
+        """Read the credentials again; return whether they are others.
+
+        The SDK does so itself for a service account and for a command that tells when they run
+        out, but not for a file with a token.
+        """
+        known, found = self.client.configuration, _configuration(self._settings)
+        if found.api_key == known.api_key:
+            return False
+        known.refresh_api_key_hook = found.refresh_api_key_hook
+        known.api_key = found.api_key
+        return True
+
+    def _send_once(
         self,
         method: str,
         path: str,
