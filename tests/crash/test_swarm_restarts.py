@@ -96,12 +96,12 @@ def check_told(daemon: DaemonProcess, swarm: Swarm, jobs: list[Talker]) -> None:
         assert (record["state"], record["exit_code"]) == expected, record
         assert log_of(daemon, jid) == job.text, job.word
     assert marks(swarm, "began") == marks(swarm, "ended") == {job.word: 1 for job in jobs}
-    wait_until(lambda: not services_of(daemon), "no service is left")
+    wait_until(lambda: not services_of(daemon), "no service is left", DEADLINE_S)
 
 
 @pytest.fixture
 def daemon(lab_swarm: Swarm) -> DaemonProcess:
-    (lab_swarm.share).chmod(0o777)
+    lab_swarm.share.chmod(0o777)
     return lab_swarm.start()
 
 
@@ -113,18 +113,16 @@ def submit_all(daemon: DaemonProcess, swarm: Swarm, jobs: list[Talker]) -> None:
 # --- pman is killed -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("word", "count"), [("began", SERVICES), ("ended", SERVICES // 2), ("ended", SERVICES)]
-)
+@pytest.mark.parametrize("word", ["began", "ended"])
 def test_each_job_ends_with_its_true_end_when_pman_is_killed(
-    daemon: DaemonProcess, lab_swarm: Swarm, word: str, count: int
+    daemon: DaemonProcess, lab_swarm: Swarm, word: str
 ) -> None:
-    """Given 20 services, when pman is killed and back once `count` of them `word`."""
+    """Given 20 services, when pman is killed, and comes back once all of them have done `word`."""
     jobs = talkers()
     submit_all(daemon, lab_swarm, jobs)
     wait_marks(lab_swarm, "began", SERVICES // 2)
     daemon.kill()
-    wait_marks(lab_swarm, word, count)
+    wait_marks(lab_swarm, word, SERVICES)
     daemon.start()
     check_told(daemon, lab_swarm, jobs)
 
@@ -189,9 +187,9 @@ def test_each_job_that_was_taken_runs_once_whenever_pman_is_killed(
 
 # --- the engine is stopped ------------------------------------------------------------------
 
-#: Prints lines until it is told to end, which it says, and ends with a code of its own.
+#: Waits until it is told to end, which it says a moment later, and ends with a code of its own.
 PATIENT = (
-    'sh -c \'trap "echo told; echo ended >>/share/{0}; exit 5" TERM;'
+    'sh -c \'trap "sleep 1; echo told; echo ended >>/share/{0}; exit 5" TERM;'
     " echo began >>/share/{0}; i=0; while [ $i -lt 100 ]; do echo line $i; i=$((i+1)); done;"
     " while true; do sleep 0.1; done'"
 )
@@ -203,6 +201,12 @@ def run_patient(daemon: DaemonProcess, swarm: Swarm, count: int) -> list[str]:
     words = [f"patient{number}" for number in range(count)]
     for word in words:
         assert swarm.run(daemon, PATIENT.format(word), word).status == 200
+    for word in words:  # an engine that is killed while it starts a container fails it later
+        wait_until(
+            lambda word=word: daemon.words(swarm.jid(word)) == ["started"],
+            f"the start of {word}",
+            DEADLINE_S,
+        )
     wait_marks(swarm, "began", count)
     return words
 
