@@ -153,13 +153,20 @@ class ApiProxy:
         """Carry out the next request that matches, and never answer; the connection stays."""
         self._add(lambda r: Fate.SILENT if _matches(r, method, path) else None, 1)
 
-    def refuse(self, method: str, path: str, code: int, count: int = 1) -> None:
+    def refuse(
+        self, method: str, path: str, code: int, count: int = 1, *, with_watches: bool = True
+    ) -> None:
         """Answer the next requests that match with an error of the API server."""
         status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code}
         body = json.dumps({**status, "message": "refused by the proxy"})
         lines = [f"HTTP/1.1 {code} X", "Content-Type: application/json"]
         answer = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", body]).encode()
-        self._add(lambda r: answer if _matches(r, method, path) else None, count)
+
+        def fault(request: ApiRequest) -> bytes | None:
+            is_meant = with_watches or not request.is_watch()
+            return answer if is_meant and _matches(request, method, path) else None
+
+        self._add(fault, count)
 
     def sent(self, method: str, path: str) -> list[ApiRequest]:
         """Return the requests so far that match."""

@@ -306,7 +306,7 @@ def test_a_lost_answer_is_no_second_job(proxied: KubeBox, proxy: ApiProxy) -> No
 def test_an_error_of_the_server_is_said(
     proxied: KubeBox, proxy: ApiProxy, code: int, words: str
 ) -> None:
-    proxy.refuse("GET", "/pods$", code, count=1)
+    proxy.refuse("GET", "/pods$", code, count=1, with_watches=False)
     with pytest.raises(BackendUnavailable, match=words):
         proxied.engine.look_all()
     assert proxied.engine.look_all() == {}
