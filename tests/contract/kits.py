@@ -256,7 +256,7 @@ class OpenShiftKit(ContainerKit):
 
     def close(self) -> None:
         super().close()
-        ask("kubectl", "delete", "jobs,pods,pvc", *self._labels(), "--wait=false")
+        ask("kubectl", "delete", "jobs,pods,pvc,configmaps", *self._labels(), "--wait=false")
 
     def _labels(self) -> tuple[str, ...]:
         return "-n", "myproject", "-l", f"pman.instance={self.instance}"
