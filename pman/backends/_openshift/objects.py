@@ -130,6 +130,7 @@ class ContainerStatus(_Object):
     """How one container of a pod stands."""
 
     name: str = ""
+    image: str = ""
     state: ContainerState = msgspec.field(default_factory=ContainerState)
     last_state: ContainerState = msgspec.field(default_factory=ContainerState)
 

@@ -192,15 +192,17 @@ def _trouble(pod: KubePod, statuses: list[ContainerStatus]) -> tuple[str, str]:
     for status in statuses:
         waiting = status.state.waiting
         if waiting is not None and waiting.reason in WAITING_REASONS:
-            return WAITING_REASONS[waiting.reason], _waiting_words(waiting)
+            return WAITING_REASONS[waiting.reason], _waiting_words(waiting, status.image)
     for condition in pod.status.conditions:
         if (condition.type, condition.status) == ("PodScheduled", "False"):
             return "unschedulable", condition.message or condition.reason
     return "", ""
 
 
-def _waiting_words(waiting: Waiting) -> str:
+def _waiting_words(waiting: Waiting, image: str) -> str:
     message = waiting.message or waiting.reason
+    if WAITING_REASONS[waiting.reason] == "image_pull_failed" and image not in message:
+        message = f"image {image!r}: {message}"  # some words of an engine name its registry only
     return message + _ROOT_ADVICE if _ROOT_WORDS in message else message
 
 

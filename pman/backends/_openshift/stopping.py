@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -25,9 +26,9 @@ _log = logging.getLogger(__name__)
 
 #: More than the grace period that pods may take to end; a kubelet may report it late, seconds.
 SLACK_S = 60.0
-#: How long to wait until a log is being followed, seconds.
+#: How long to wait until all logs are being followed, seconds.
 BEGIN_S = 5.0
-#: How long a log may take to come in once its pod has ended, seconds.
+#: How long the logs may take to come in once the pods have ended, seconds.
 REST_S = 30.0
 #: Between looks at pods while the watch brings nothing, seconds.
 LOOK_S = 0.5
@@ -125,8 +126,9 @@ def stop_job(api: Api, cache: Cache, view: View, grace_s: float, sink: Sink) -> 
     followers = _follow_all(api, view, pods, shared)
     try:
         _end(api, cache, view, grace_s, followers)
+        deadline = time.monotonic() + REST_S
         for follower in followers:
-            follower.thread.join(REST_S)
+            follower.thread.join(max(0.0, deadline - time.monotonic()))
     finally:
         for follower in followers:
             follower.interrupt()
@@ -148,8 +150,9 @@ def _follow_all(api: Api, view: View, pods: list[KubePod], sink: _SharedSink) ->
                 followers.append(_Follower(api, name, container, (target[0], stream), sink))
             else:
                 _copy(api, name, container, (target[0], stream), sink)
+    deadline = time.monotonic() + BEGIN_S
     for follower in followers:
-        follower.begun.wait(BEGIN_S)
+        follower.begun.wait(max(0.0, deadline - time.monotonic()))
     return followers
 
 

@@ -53,6 +53,19 @@ def test_a_waiting_container_says_why(reason: str, expected: str) -> None:
     assert seen.message == ("words" if expected else "")
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ('Back-off pulling image "local/x:9"', 'Back-off pulling image "local/x:9"'),
+        ("lookup registry: no such host", "image 'local/x:9': lookup registry: no such host"),
+    ],
+)
+def test_an_image_that_can_not_be_pulled_is_named(words: str, message: str) -> None:
+    status = {"name": "kx", "image": "local/x:9", "state": waiting("ErrImagePull", words)}
+    seen = view(job({"active": 1}), pod(status={"containerStatuses": [status]}))
+    assert (seen.reason, seen.message) == ("image_pull_failed", message)
+
+
 def test_an_image_of_root_is_told_what_helps() -> None:
     words = "container has runAsNonRoot and image will run as root"
     seen = view(job({"active": 1}), pod(state=waiting("CreateContainerConfigError", words)))
