@@ -12,7 +12,16 @@ EARLY, LATE = datetime(2026, 11, 23, 9, tzinfo=UTC), datetime(2026, 11, 23, 10, 
 
 def test_the_newest_warning_counts() -> None:
     mount = KubeEvent(type="Warning", reason="FailedMount", message="m", last_timestamp=EARLY)
-    place = KubeEvent(type="Warning", reason="FailedScheduling", message="s", event_time=LATE)
+    sandbox = KubeEvent(
+        type="Warning", reason="FailedCreatePodSandBox", message="s", event_time=LATE
+    )
     other = KubeEvent(type="Warning", reason="Unheard", last_timestamp=LATE)
-    assert why([mount, place, other]) == ("unschedulable", "s")
+    assert why([mount, sandbox, other]) == ("config_error", "s")
     assert why([other]) == ("", "")
+
+
+def test_what_kept_a_pod_from_its_node_is_over() -> None:
+    place = KubeEvent(type="Warning", reason="FailedScheduling", message="p", last_timestamp=LATE)
+    mount = KubeEvent(type="Warning", reason="FailedMount", message="m", last_timestamp=EARLY)
+    assert why([place]) == ("", "")
+    assert why([place, mount]) == ("config_error", "m")
