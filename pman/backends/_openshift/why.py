@@ -10,8 +10,8 @@ from pman.backends._openshift.objects import KubeEvent
 if TYPE_CHECKING:
     from pman.backends._openshift.client import Api
 
-#: Reason of a warning -> why it can't start. A pod that has no node says so itself; `FailedScheduling`
-#: is what was once. Source: Kubernetes, pkg/kubelet/events/event.go
+#: Reason of a warning -> why it can't start. A pod that has no node says so itself;
+#: `FailedScheduling` is what was once. Source: Kubernetes, pkg/kubelet/events/event.go
 REASONS = {
     "FailedMount": "config_error",
     "FailedAttachVolume": "config_error",
