@@ -116,6 +116,10 @@ def progress(jobs: list[Job], context: ActionContext) -> dict[str, Any]:
 
     Source: WIRE.md 4.4; the order of the keys differs when nothing matched.
     """
+    return _entries([_show(job, context) for job in jobs])
+
+
+def _entries(jobs: list[_Shown]) -> dict[str, Any]:
     if not jobs:
         return {
             "-1.start": {"jobRoot": None, "startTrigger": None},
@@ -123,8 +127,7 @@ def progress(jobs: list[Job], context: ActionContext) -> dict[str, Any]:
             "-1.container": {"jobRoot": None, "tree": None},
         }
     entries: dict[str, Any] = {}
-    for n, job in enumerate(jobs):
-        shown = _show(job, context)
+    for n, shown in enumerate(jobs):
         entries[f"{n}.container"] = shown.container
         entries[f"{n}.start"] = shown.start
         entries[f"{n}.end"] = shown.end
@@ -160,11 +163,11 @@ def report(jobs: list[Job], context: ActionContext) -> dict[str, Any]:
 
     Source: WIRE.md 9.
     """
-    entries = progress(jobs, context)
+    shown = [_show(job, context) for job in jobs]  # once: what is long is read from files each time
+    entries = _entries(shown)
     entries["l_status"] = [view.status_word(job) for job in jobs]
     logs: list[str] = []
-    for job in jobs:
-        known = _show(job, context).logs
-        logs += _ask_for_logs(job, context) if known is None else known
+    for each in shown:
+        logs += _ask_for_logs(each.job, context) if each.logs is None else each.logs
     entries["l_logs"] = logs
     return entries

@@ -207,6 +207,23 @@ def test_what_containers_printed_is_read_once(pman: Harness) -> None:
     assert pman.dispatcher.handle_quick(request) == slow
 
 
+def test_long_output_is_read_once_for_a_status(
+    pman: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = {"state": JobState.COMPLETED, "workers": [Worker("w1", "complete", 0)]}
+    job = make_job("long", backend="swarm", container={}, **ended)
+    pman.store.load([job])
+    reads: list[str] = []
+
+    def read_text(_job_name: str, _part: int, stream: str) -> str:
+        reads.append(stream)
+        return "x" * 2_000_000  # more than is kept in memory of one job
+
+    monkeypatch.setattr(pman.context.output, "read_text", read_text)
+    assert pman.post("status", {"key": "jid", "value": "long"}).json["status"] is True
+    assert reads == ["stdout", "stderr"]
+
+
 @pytest.mark.parametrize("body", ["", "{", "[" * 4000, "[]", '{"payload": {"action": "hello"}}'])
 def test_what_is_not_understood_is_refused_at_once(pman: Harness, body: str) -> None:
     response = pman.dispatcher.handle_quick(Request("POST", "/", body=body.encode()))
