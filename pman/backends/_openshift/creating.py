@@ -12,6 +12,7 @@ from pman.backends._openshift.failures import Answered, is_forbidden_verb
 from pman.backends._openshift.guard import MERGE_PATCH
 from pman.backends._openshift.manifest import labels_of, manifests, names_of
 from pman.backends._openshift.objects import Claim, KubeJob
+from pman.backends._openshift.removal import remove_object
 from pman.backends._openshift.states import handle_of
 from pman.backends._openshift.tickets import Tickets, ticket_name
 from pman.errors import BackendUnavailable, JobConflict, SubmitFailed
@@ -121,15 +122,12 @@ def remove_claim(api: Api, name: str, job_name: str) -> None:
     path = f"{api.claims}/{name}"
     try:
         claim = api.get(path, Claim)
-        if claim.metadata.labels.get(JOB_LABEL) == job_name:
-            body = {
-                "propagationPolicy": "Background",
-                "preconditions": {"uid": claim.metadata.uid},
-            }
-            api.request("DELETE", path, body=body)
     except Answered as exc:
-        if exc.status not in (404, 409):  # 409: another one of that name, made meanwhile
+        if exc.status != 404:
             raise
+        return
+    if claim.metadata.labels.get(JOB_LABEL) == job_name:
+        remove_object(api, path, uid=claim.metadata.uid, propagationPolicy="Background")
 
 
 def _post_job(api: Api, job: dict[str, Any], order: Order) -> KubeJob | None:

@@ -25,6 +25,7 @@ from pman.backends._openshift.guard import Guard
 from pman.backends._openshift.manifest import check_env, check_labels
 from pman.backends._openshift.objects import KubeJob, KubePod
 from pman.backends._openshift.pods import is_over, is_waiting_without_word
+from pman.backends._openshift.removal import remove_object
 from pman.backends._openshift.rescue import Rescue
 from pman.backends._openshift.states import is_finished, view_of
 from pman.backends._openshift.storage import CLAIM_SUFFIX, CLAIM_TYPES, check_storage
@@ -180,7 +181,8 @@ class KubernetesEngine(Engine):
         if job is None:
             self._guard.forget(job_name)  # else when the watch brings its end
             return
-        self._delete(job)
+        path = f"{api.jobs}/{job.metadata.name}"
+        remove_object(api, path, uid=job.metadata.uid, propagationPolicy="Background")
         if self._settings.storage_type in CLAIM_TYPES:
             remove_claim(api, job.metadata.name + CLAIM_SUFFIX, job_name)
 
@@ -214,17 +216,6 @@ class KubernetesEngine(Engine):
                 return None
             raise
         return job if job_label(job) == job_name else None
-
-    def _delete(self, job: KubeJob) -> None:
-        body = {
-            "propagationPolicy": "Background",
-            "preconditions": {"uid": job.metadata.uid},
-        }
-        try:
-            self._api.request("DELETE", f"{self._api.jobs}/{job.metadata.name}", body=body)
-        except Answered as exc:
-            if exc.status not in (404, 409):  # 409: another one of that name, made meanwhile
-                raise
 
     def _view(self, job: KubeJob, pods: list[KubePod]) -> View:
         known = {pod.metadata.uid: pod for pod in self._cache.gone_pods(job_label(job))}

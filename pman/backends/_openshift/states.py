@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from pman.backends._engine.codes import signal_of
 from pman.backends._engine.port import JOB_LABEL, Phase, View
 from pman.backends._openshift.objects import Condition, KubeJob, KubePod
 from pman.backends._openshift.pods import DELETED, PodView, epoch, pod_view
@@ -15,10 +16,6 @@ from pman.job.state import JobState
 ENDED_BY, ENDED_BECAUSE = "pman.ended-by", "pman.ended-because"
 #: Value of `ENDED_BY` for a job that somebody wanted to end.
 CANCELED = "canceled"
-
-#: An exit code above this is that plus the number of a signal. Source: POSIX.1-2017, XCU 2.8.2
-SIGNAL_BASE = 128
-MAX_SIGNAL = 64
 
 
 def view_of(job: KubeJob, pods: list[KubePod], now: datetime) -> View:
@@ -141,13 +138,6 @@ def _first_failure(pods: list[PodView]) -> PodView | None:
 
 def _with_worker(worker: Worker, pods: list[PodView]) -> str:
     return f"{worker.name}: {worker.message}" if len(pods) > 1 else worker.message
-
-
-def signal_of(code: int | None) -> int | None:
-    """Return the signal that an exit code stands for, or None."""
-    if code is None or not SIGNAL_BASE < code <= SIGNAL_BASE + MAX_SIGNAL:
-        return None
-    return code - SIGNAL_BASE
 
 
 def _summary(job: KubeJob) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pman.backends._openshift.guard import end_job
 from pman.backends._openshift.logs import chunks_of, containers_of, open_log
 from pman.backends._openshift.objects import KubePod
 from pman.backends._openshift.pods import has_run, is_over, pod_view
+from pman.backends._openshift.removal import remove_object
 from pman.backends._openshift.states import CANCELED, in_order
 from pman.errors import BackendUnavailable
 
@@ -225,9 +226,5 @@ def _is_overdue(pod: KubePod, now: datetime) -> bool:
 
 
 def _delete(api: Api, pod: KubePod, grace_s: int) -> None:
-    body = {"gracePeriodSeconds": grace_s, "preconditions": {"uid": pod.metadata.uid}}
-    try:
-        api.request("DELETE", f"{api.pods}/{pod.metadata.name}", body=body)
-    except Answered as exc:
-        if exc.status not in (404, 409):  # 409: another one of that name
-            raise
+    path = f"{api.pods}/{pod.metadata.name}"
+    remove_object(api, path, uid=pod.metadata.uid, gracePeriodSeconds=grace_s)

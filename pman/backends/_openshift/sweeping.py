@@ -13,7 +13,7 @@ from pman.backends._engine.port import JOB_LABEL
 from pman.backends._openshift.creating import remove_claim
 from pman.backends._openshift.failures import Answered
 from pman.backends._openshift.objects import Claim, ConfigMap, KubePod, Meta
-from pman.backends._openshift.tickets import remove_ticket
+from pman.backends._openshift.removal import remove_object
 
 if TYPE_CHECKING:
     from pman.backends._openshift.client import Api
@@ -60,11 +60,13 @@ def sweep(
         return is_orphan(api, thing.metadata, jobs, grace_s)
 
     for pod in filter(is_due, pods):
-        _remove("pod", pod.metadata, lambda meta: remove_pod(api, meta.name))
+        _remove("pod", pod.metadata, lambda meta: remove_object(api, f"{api.pods}/{meta.name}"))
     for claim in filter(is_due, left.claims):
         _remove("claim", claim.metadata, lambda meta: remove_claim(api, meta.name, _job(meta)))
     for ticket in filter(is_due, left.tickets):
-        _remove("ticket", ticket.metadata, lambda meta: remove_ticket(api, meta.name))
+        _remove(
+            "ticket", ticket.metadata, lambda meta: remove_object(api, f"{api.tickets}/{meta.name}")
+        )
 
 
 def is_orphan(api: Api, thing: Meta, jobs: Collection[str], grace_s: float) -> bool:
@@ -77,19 +79,6 @@ def is_orphan(api: Api, thing: Meta, jobs: Collection[str], grace_s: float) -> b
     if _job(thing) in jobs or thing.creation_timestamp is None:
         return False
     return api.now() - thing.creation_timestamp > timedelta(seconds=grace_s)
-
-
-def remove_pod(api: Api, name: str) -> None:
-    """Remove a pod; one that is not there is not an error.
-
-    Raises:
-        BackendUnavailable: The server can't be told.
-    """
-    try:
-        api.request("DELETE", f"{api.pods}/{name}", body={})
-    except Answered as exc:
-        if exc.status != 404:
-            raise
 
 
 def _remove(kind: str, thing: Meta, remove: Callable[[Meta], None]) -> None:

@@ -18,6 +18,7 @@ import msgspec
 
 from pman.backends._openshift.failures import Answered
 from pman.backends._openshift.objects import ConfigMap
+from pman.backends._openshift.removal import remove_object
 
 if TYPE_CHECKING:
     from pman.backends._openshift.client import Api
@@ -85,7 +86,7 @@ class Tickets:
         with self._lock:
             if not self.are_used or job_name in self._taken:
                 return
-        remove_ticket(api, ticket_name(job_name))
+        remove_object(api, f"{api.tickets}/{ticket_name(job_name)}")
         with self._lock:
             self._taken.add(job_name)
 
@@ -98,16 +99,3 @@ class Tickets:
         """Forget all jobs but these."""
         with self._lock:
             self._taken.intersection_update(job_names)
-
-
-def remove_ticket(api: Api, name: str) -> None:
-    """Remove a ticket; one that is not there is not an error.
-
-    Raises:
-        BackendUnavailable: The server can't be told.
-    """
-    try:
-        api.request("DELETE", f"{api.tickets}/{name}", body={})
-    except Answered as exc:
-        if exc.status != 404:
-            raise

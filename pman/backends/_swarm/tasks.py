@@ -9,13 +9,11 @@ from typing import Any
 
 import msgspec
 
+from pman.backends._engine.codes import signal_of
 from pman.backends._engine.port import JOB_LABEL, Phase, View
 from pman.backends._swarm.facts import Fact, epoch_s
 from pman.job.record import Worker
 from pman.job.state import JobState
-
-#: Exit codes above this are 128 and a signal's number, as a shell spells them.
-_SIGNAL_BASE, _MAX_SIGNAL = 128, 64
 
 
 class Stage(enum.Enum):
@@ -189,18 +187,11 @@ def _add_end(view: View, judged: Sequence[TaskView]) -> None:
     worker = by_outcome[outcome].worker
     view.outcome = outcome
     view.exit_code = worker.returncode
-    view.signal = _signal(worker.returncode)
+    view.signal = signal_of(worker.returncode)
     view.reason = worker.reason or "ok"
     view.message = worker.message
     view.ended_at = max((at for each in judged if (at := each.ended_at) is not None), default=None)
     view.extra = {"state": judged[0].task}
-
-
-def _signal(code: int | None) -> int | None:
-    """Return the signal that an exit code tells of; the code itself stays as it is."""
-    if code is None or not _SIGNAL_BASE < code <= _SIGNAL_BASE + _MAX_SIGNAL:
-        return None
-    return code - _SIGNAL_BASE
 
 
 def _judge(
