@@ -5,6 +5,7 @@ Knows neither sockets nor replies.
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import hmac
 import logging
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import configobj
+import msgspec
 
 from pman import log
 from pman.errors import NotAuthorized, StartError
@@ -51,6 +53,32 @@ def header_lines(headers: Iterable[tuple[str, str]]) -> list[str]:
         f"{name}: {log.MASK if name.lower() in SECRET_HEADERS else value}\r"
         for name, value in headers
     ]
+
+
+class Role(enum.IntEnum):
+    """What the owner of a token may do; each includes those before it."""
+
+    READ = 1  #: look at jobs
+    RUN = 2  #: start and end jobs
+    ADMIN = 3  #: all
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who asks.
+
+    Attributes:
+        name: Of the token in its file, for the log; "" without one.
+        role: What it may do.
+        auid: If not None, only jobs of this user exist for it.
+    """
+
+    name: str = ""
+    role: Role = Role.ADMIN
+    auid: str | None = None
+
+
+#: Who asks where no token is needed, and whose token has no rights of its own.
+ALL_RIGHTS = Caller()
 
 
 class TokenAuth:

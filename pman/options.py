@@ -91,6 +91,24 @@ def _parse_names(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
+def _parse_job_limits(text: str) -> tuple[tuple[str, int], ...]:
+    limits: dict[str, int] = {}
+    for word in _parse_names(text):
+        name, _, count = word.rpartition("=")
+        if not _NUMBER.fullmatch(count) or int(count) < 0 or ("=" in word and not name):
+            raise ValueError(word)
+        backend = CONTAINER_ENVIRONMENTS[name.lower()] if name else ""
+        limits[backend] = int(count)
+    return tuple(limits.items())
+
+
+def _parse_admin_only(text: str) -> tuple[str, ...]:
+    if text.lower() == "none":
+        return ()
+    by_lower = {name.lower(): name for name in RESTRICTABLE}
+    return tuple(by_lower[word.lower()] for word in _parse_names(text))
+
+
 def _parse_origins(text: str) -> tuple[str, ...]:
     origins = tuple(word.strip() for word in text.split(",") if word.strip())
     for origin in origins:
@@ -130,6 +148,9 @@ def seconds(floor_s: float = 0.0) -> Kind:
 
 HOST_ONLY = "host"
 
+#: What `--adminOnly` may hold.
+RESTRICTABLE = ("quit", "DBctl", "host")
+
 #: What `--container-env` may hold -> the backend; anything else is `HOST_ONLY`, as in 2.2.
 CONTAINER_ENVIRONMENTS = {
     "swarm": "swarm",
@@ -157,6 +178,16 @@ PATH = Kind("a path", _parse_path)
 ENVIRONMENT = Kind("a name", _parse_environment)
 ORIGINS = Kind("origins such as https://example.org, with commas between", _parse_origins, ",".join)
 NAMES = Kind("names, with commas between", _parse_names, ",".join)
+JOB_LIMITS = Kind(
+    "a number, or host=NUMBER, swarm=NUMBER or openshift=NUMBER, with commas between",
+    _parse_job_limits,
+    lambda limits: ",".join(f"{name}={most}" if name else str(most) for name, most in limits),
+)
+ADMIN_ONLY = Kind(
+    f"of {', '.join(RESTRICTABLE)}, with commas between, or none",
+    _parse_admin_only,
+    lambda names: ",".join(names) or "none",
+)
 RAW_MODE = Kind("0 or 1", lambda text: {"0": False, "1": True}[text], lambda on: str(int(on)))
 
 
@@ -415,6 +446,57 @@ OPTIONS: tuple[Option, ...] = (
         group="Jobs",
         is_new=True,
         help="Refuse jobs that would run on this machine outside of a container.",
+    ),
+    Option(
+        flag="--maxJobs",
+        field="max_jobs",
+        kind=JOB_LIMITS,
+        metavar="COUNT",
+        default="",
+        group="Jobs",
+        is_new=True,
+        is_list=True,
+        help="Most jobs that run at a time on each backend; those over it wait, the highest"
+        " priority first. host=COUNT (swarm=, openshift=) is for that backend alone. Can be"
+        " repeated, or hold several with commas between. Default: any number.",
+    ),
+    Option(
+        flag="--maxJobsPerAuid",
+        field="max_jobs_per_auid",
+        kind=number(0, 1_000_000_000),
+        metavar="COUNT",
+        group="Jobs",
+        is_new=True,
+        help="Most jobs of one auid that run at a time; those over it wait. 0 is any number.",
+    ),
+    Option(
+        flag="--disableProgress",
+        field="disable_progress",
+        group="Jobs",
+        is_new=True,
+        help="Do not look for progress that jobs print.",
+    ),
+    Option(
+        flag="--callbackHosts",
+        field="callback_hosts",
+        kind=NAMES,
+        metavar="HOST",
+        default="",
+        group="Jobs",
+        is_new=True,
+        is_list=True,
+        help="Host, or host:port, that a job's callback may go to; '*' allows all. Can be repeated,"
+        " or hold several with commas between. Default: none, jobs with a callback are refused.",
+    ),
+    Option(
+        flag="--callbackSecret",
+        field="callback_secret",
+        kind=PATH,
+        metavar="FILE",
+        default="callback.secret in the DBpath, made when it is first needed",
+        group="Jobs",
+        is_new=True,
+        help="File with the secret that callbacks are signed with.",
     ),
     Option(
         flag="--killGrace",
@@ -697,6 +779,27 @@ OPTIONS: tuple[Option, ...] = (
         help="INI file with tokens in its section [AUTH TOKENS], or file with one token on a line.",
     ),
     Option(
+        flag="--adminOnly",
+        field="admin_only",
+        kind=ADMIN_ONLY,
+        metavar="WHAT",
+        group="Security",
+        is_new=True,
+        is_list=True,
+        help="What only tokens with the role admin may ask for: quit, DBctl, host (jobs on this"
+        " machine), with commas between, or none.",
+    ),
+    Option(
+        flag="--logFormat",
+        field="log_format",
+        kind=choice("text", "json"),
+        metavar="FORM",
+        group="Log",
+        is_new=True,
+        help="Form of the log: text; or json, one object a line, with a line for each request and"
+        " each change of a job's state.",
+    ),
+    Option(
         flag="--verbosity",
         field="verbosity",
         kind=number(0, 9),
@@ -719,6 +822,25 @@ OPTIONS: tuple[Option, ...] = (
         default="$HOME/tmp/debug-pman.log",
         group="Log",
         help="File for --debugToFile; its folder is created.",
+    ),
+    Option(
+        flag="--drain",
+        field="drain_s",
+        kind=seconds(),
+        metavar="SECONDS",
+        group="Configuration",
+        is_new=True,
+        help="How long requests are still served after the stop was asked for, while /readyz"
+        " already says no.",
+    ),
+    Option(
+        flag="--keepEvents",
+        field="keep_events",
+        kind=number(1000, 1_000_000_000),
+        metavar="COUNT",
+        group="Configuration",
+        is_new=True,
+        help="Most events of jobs that are kept; beyond that the oldest are forgotten.",
     ),
     Option(
         flag="--config",

@@ -17,6 +17,9 @@ from pman.errors import SnapshotError
 #: Streams of one part or worker.
 STREAMS = ("stdout", "stderr")
 
+#: Of a file that holds a stream of a container that still runs; the final one takes its place.
+LIVE_SUFFIX = ".live"
+
 #: Of the file beside a stream that says what of it was dropped, two offsets: first byte, and first
 #: byte that is there again. The bytes between are a hole.
 GAP_SUFFIX = b".gap"

@@ -89,6 +89,15 @@ class Settings:
     pull_secrets: tuple[str, ...] = ()
     job_uid: int | None = None  #: runAsUser; None: the cluster's choice
     job_gid: int | None = None  #: runAsGroup and fsGroup; None: the cluster's choice
+    max_jobs: tuple[tuple[str, int], ...] = ()  #: (backend, most that run), "" for each; 0: any
+    max_jobs_per_auid: int = 0  #: 0: any number
+    callback_hosts: tuple[str, ...] = ()  #: who may be called back; "*" for everybody
+    callback_secret: Path | None = None  #: None: callback.secret in db_path, made at need
+    admin_only: tuple[str, ...] = ("quit", "DBctl")  #: also possible: host
+    log_format: str = "text"  #: text | json
+    disable_progress: bool = False
+    drain_s: float = 0.0  #: from "not ready any more" to the stop
+    keep_events: int = 100_000
     config_file: Path | None = None
 
     @property

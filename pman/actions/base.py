@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from pman.auth import ALL_RIGHTS, Caller
 from pman.backends.base import Backend
 from pman.config import Settings
 from pman.errors import RequestError, shown
+from pman.http.streaming import Body
+from pman.job.reading import read_struct
 from pman.job.record import Job
 from pman.jobdb.store import JobStore
 from pman.output import OutputFiles
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 #: How long a request may wait for the readable snapshot, seconds.
 SNAPSHOT_TIMEOUT_S = 60.0
@@ -29,11 +34,17 @@ class Outcome(msgspec.Struct, frozen=True):
         status: The `status` of the reply.
         d_ret: Its result, or NOTHING when the reply has no `d_ret`.
         code: HTTP status code.
+        stream: The whole body of the reply, made while it is sent, in place of any document.
+        content_type: Of that body.
+        headers: Further headers.
     """
 
     status: bool
     d_ret: Any = NOTHING
     code: int = 200
+    stream: Body | None = None
+    content_type: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 #: Takes, once, what makes an outcome.
@@ -57,10 +68,20 @@ class ActionRequest(msgspec.Struct):
     Attributes:
         meta: The request's `meta`.
         found: Jobs that it is about, where `is_quick` has looked them up already.
+        caller: Who asks.
     """
 
     meta: dict[str, Any]
     found: list[Job] | None = None
+    caller: Caller = ALL_RIGHTS
+
+    def read_as(self, kind: type[T]) -> T:
+        """Return `meta` as a struct of the action; keys that it does not have are ignored.
+
+        Raises:
+            RequestError: A key is missing or of the wrong type or value; names it.
+        """
+        return read_struct(self.meta, kind)
 
     def need(self, key: str, action: str) -> Any:
         """Return `meta[key]`.

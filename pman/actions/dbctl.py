@@ -5,9 +5,10 @@ from __future__ import annotations
 from pman.actions import action
 from pman.actions._database import operate
 from pman.actions.base import ActionContext, ActionRequest, Outcome
+from pman.auth import Role
 
 
-@action("DBctl")
+@action("DBctl", role=Role.ADMIN)
 def dbctl(request: ActionRequest, context: ActionContext) -> Outcome:
     """Carry out `{"do": "save" | "load" | "clear", "dbpath"?, "fileio"?: "json"}`.
 

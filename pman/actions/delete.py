@@ -8,6 +8,7 @@ import threading
 from pman.actions import action
 from pman.actions._selection import discard, select
 from pman.actions.base import ActionContext, ActionRequest, Answer, Later, Outcome
+from pman.auth import Role
 from pman.backends.base import Backend
 from pman.errors import BackendUnavailable, PmanError, UnknownJob
 from pman.job.record import Job
@@ -18,7 +19,7 @@ DELETED = "Job deleted successfully"
 NOT_FOUND = "Not Found"
 
 
-@action("delete")
+@action("delete", role=Role.RUN)
 def delete(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     """End and forget the jobs that match `{"value", "key"?: "jid"}`.
 

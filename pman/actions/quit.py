@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pman.actions import action
 from pman.actions.base import SNAPSHOT_TIMEOUT_S, ActionContext, ActionRequest, Outcome
+from pman.auth import Role
 
 
-@action("quit")
+@action("quit", role=Role.ADMIN)
 def quit_daemon(request: ActionRequest, context: ActionContext) -> Outcome:
     """Answer true, then stop. Host jobs run on.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pman.actions import action
 from pman.actions._selection import report
 from pman.actions.base import ActionContext, ActionRequest, Answer, Later, Outcome
+from pman.auth import Role
 from pman.backends.base import Backend
 from pman.errors import BackendError, BackendUnavailable, Forbidden, PmanError, RequestError
 from pman.job.observation import Observation
@@ -18,7 +19,7 @@ from pman.wire import HOST
 COMMIT_TIMEOUT_S = 30.0
 
 
-@action("run")
+@action("run", role=Role.RUN)
 def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     """Run `{"cmd", "auid", "jid", "threaded"?, "container"?, "compound"?, "idempotent"?}`.
 

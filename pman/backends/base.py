@@ -10,7 +10,7 @@ import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pman.config import Settings
 from pman.job.observation import Observation
@@ -88,8 +88,11 @@ class Backend(abc.ABC):
         """
 
     @abc.abstractmethod
-    def cancel(self, job: Job, grace_s: float) -> None:
+    def cancel(self, job: Job, grace_s: float, signal: int | None = None) -> None:
         """End a job: ask, wait `grace_s` seconds, force.
+
+        Args:
+            signal: Number of the signal that asks; None: what the place uses, mostly SIGTERM.
 
         Returns at once. The end is observed as CANCELED; a job that has ended stays as it is.
 
@@ -112,6 +115,26 @@ class Backend(abc.ABC):
     @property
     def route_url(self) -> str | None:
         """Where clients from outside reach pman through the platform of this backend, or None."""
+        return None
+
+    def describe(self, spec: JobSpec) -> dict[str, Any]:
+        """Return what `submit` would make of a spec that `check` has taken; makes nothing."""
+        return {}
+
+    def follow(self, job: Job) -> None:
+        """See to it that what a running job prints is in its output files soon, until it ends.
+
+        Returns at once; asked again while it is done already it does nothing more. Where the
+        final files are written at the end only, what is there until then is beside them, with the
+        suffix `LIVE_SUFFIX`.
+        """
+        return  # most write them as the job prints
+
+    def recent_output(self, job: Job) -> str | None:
+        """Return the end of what a running job has printed of late; None: it can't be told now.
+
+        From memory or files; may cause that an engine is asked for the next time.
+        """
         return None
 
     def logs(self, job: Job) -> list[str]:

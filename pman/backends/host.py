@@ -134,7 +134,7 @@ class HostBackend(Backend):
         """Take over the jobs of a former daemon, as soon as there is a shepherd."""
         self._link.post(lambda: self._reconcile(jobs))
 
-    def cancel(self, job: Job, grace_s: float) -> None:
+    def cancel(self, job: Job, grace_s: float, signal: int | None = None) -> None:
         """Have the shepherd end the job's process group."""
         if self._link.failure is not None:
             raise _unavailable(self._link.failure)

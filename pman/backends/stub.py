@@ -142,7 +142,7 @@ class StubBackend(Backend):
                     Observation(name=job.name, state=JobState.LOST, reason="lost", message=lost)
                 )
 
-    def cancel(self, job: Job, grace_s: float) -> None:
+    def cancel(self, job: Job, grace_s: float, signal: int | None = None) -> None:
         """End a job at once; the stub's jobs need no time to think."""
         engine = self._engine
         with engine.lock:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from pman.http.streaming import Body
+
 
 class Request(msgspec.Struct):
     """One whole request.
@@ -46,9 +48,11 @@ class Response(msgspec.Struct):
         body: Content, encoded.
         content_type: Value of `Content-Type`.
         headers: Further headers.
+        stream: What follows `body` and is made while it is sent, or None.
     """
 
     status: int
     body: bytes
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
+    stream: Body | None = None

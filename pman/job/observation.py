@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from pman.job.record import HostFacts, Part, Worker
+from pman.job.record import Hold, HostFacts, Part, Worker
 from pman.job.state import JobState
 
 
@@ -30,3 +30,7 @@ class Observation(msgspec.Struct, kw_only=True):
     handle: dict[str, Any] | None = None
     facts: HostFacts | None = None
     extra: dict[str, Any] | None = None
+    hold: Hold | None = None
+    after: list[str] | None = None
+    progress: float | None = None
+    progress_text: str | None = None

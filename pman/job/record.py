@@ -8,14 +8,27 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 import time
 import uuid
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from pman.job.spec import JobSpec
 from pman.job.state import JobState
+
+#: Why pman keeps a job to itself: "" it does not; `limit` and `after`: others come first; `retry`:
+#: it is to be tried again; `released`: its backend may have it by now, or not.
+Hold = Literal["", "limit", "after", "retry", "released"]
+
+#: What follows the name of a job in that of a later try of it.
+_TRY = re.compile(r"_r[0-9]+\Z")
+
+
+def job_name_of(run_name: str) -> str:
+    """Return the name of the job that a `Job.run_name` belongs to."""
+    return _TRY.sub("", run_name)
 
 
 class HostFacts(msgspec.Struct, frozen=True, gc=False):
@@ -68,7 +81,7 @@ class Worker(msgspec.Struct, gc=False):
 
 
 # There may be very many jobs, and none refers to itself: they cost the collector nothing.
-class Job(msgspec.Struct, kw_only=True, gc=False):
+class Job(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     """Everything pman knows of one job.
 
     Attributes:
@@ -86,6 +99,20 @@ class Job(msgspec.Struct, kw_only=True, gc=False):
         signal: Number of the signal that ended it, or None.
         accepted_at, started_at, ended_at: UTC epoch seconds, or None.
         imported_at: When it was taken over from a tree of files, UTC epoch seconds, or None.
+        labels: What the client calls it by, or None.
+        priority: Who waits with a higher one is started first.
+        hold: Why pman has not given it to its backend, or RELEASED; see `Hold`.
+        after: Names of jobs that must end well first and have not yet, or None.
+        not_before: When it may be tried again, UTC epoch seconds, or None.
+        attempt: Which try it is, from 1.
+        retries: How many more tries than one it may have.
+        backoff_s: Before the second try; doubled for each further one.
+        timeout_s: How long it may run, seconds, or None.
+        pending_timeout_s: How long it may wait for its start, seconds, or None.
+        callback: URL that gets the final record, "" for none.
+        progress: Share of the work that is done, 0 to 1, as the job says, or None.
+        progress_text: What the job says of it.
+        idempotency: Digest of the client's idempotency key and of what came with it, or "".
         parts: Parts of a host job, in order; those not yet started included.
         workers: Containers of a container job.
         handle: JSON value with which the backend finds the job again after a restart.
@@ -116,6 +143,25 @@ class Job(msgspec.Struct, kw_only=True, gc=False):
     extra: dict[str, Any] | None = None
     revision: int = 0
     imported_at: float | None = None
+    labels: dict[str, str] | None = None
+    priority: int = 0
+    hold: Hold = ""
+    after: list[str] | None = None
+    not_before: float | None = None
+    attempt: int = 1
+    retries: int = 0
+    backoff_s: float = 0.0
+    timeout_s: float | None = None
+    pending_timeout_s: float | None = None
+    callback: str = ""
+    progress: float | None = None
+    progress_text: str = ""
+    idempotency: str = ""
+
+    @property
+    def run_name(self) -> str:
+        """Name by which backend and output know the newest try: `name`, or `<name>_r<attempt>`."""
+        return self.name if self.attempt == 1 else f"{self.name}_r{self.attempt}"
 
 
 def new_job(spec: JobSpec, backend: str, now_s: float) -> Job:

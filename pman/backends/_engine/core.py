@@ -115,7 +115,7 @@ class EngineBackend(Backend):
         """Take over the jobs of a former daemon, as soon as the engine is there."""
         self._mover.post(lambda: self._jobs.reconcile(jobs))
 
-    def cancel(self, job: Job, grace_s: float) -> None:
+    def cancel(self, job: Job, grace_s: float, signal: int | None = None) -> None:
         """Have the job's containers ended."""
         if job.state.is_final:
             return
