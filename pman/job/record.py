@@ -112,6 +112,7 @@ class Job(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
         callback: URL that gets the final record, "" for none.
         progress: Share of the work that is done, 0 to 1, as the job says, or None.
         progress_text: What the job says of it.
+        order: Place in the order of acceptance; set by `JobStore`, never given twice.
         idempotency: Digest of the client's idempotency key and of what came with it, or "".
         parts: Parts of a host job, in order; those not yet started included.
         workers: Containers of a container job.
@@ -157,6 +158,7 @@ class Job(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     progress: float | None = None
     progress_text: str = ""
     idempotency: str = ""
+    order: int = 0
 
     @property
     def run_name(self) -> str:

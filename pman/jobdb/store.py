@@ -11,7 +11,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -24,6 +24,7 @@ from pman.jobdb.footprint import compact
 from pman.jobdb.index import NameIndex
 from pman.jobdb.journal import Commit, Journal
 from pman.jobdb.merge import merge
+from pman.jobdb.order import OrderIndex
 from pman.jobdb.record_json import encode_record
 from pman.jobdb.view import job_leaf
 
@@ -31,6 +32,10 @@ _log = logging.getLogger(__name__)
 
 #: How long a removal may take to become durable, seconds.
 REMOVE_TIMEOUT_S = 30.0
+
+#: Jobs of one jid, of one auid or unfinished that are sorted for a walk; of more, all jobs are
+#: walked instead, as then there is one of them at every few steps.
+MAX_SORTED = 1000
 
 OnJob = Callable[[Job], None]
 
@@ -57,7 +62,7 @@ class JobStore:
         self._now = now
         self._lock = threading.Lock()
         self._jobs: dict[str, Job] = {}
-        self._order: list[str] | None = []  # None: to be made from `_jobs` when somebody asks
+        self._order = OrderIndex(self._has_number)
         self._by_jid = NameIndex()
         self._by_auid = NameIndex()
         self._unfinished: dict[str, None] = {}
@@ -76,6 +81,7 @@ class JobStore:
         """Take in what the disk holds, in order; at start only."""
         with self._lock:
             for job in jobs:
+                job.order = self._order.take_number(job.order)
                 self._put(job)
 
     def submit(self, job: Job, *, idempotent: bool = False, timeout_s: float) -> tuple[Job, bool]:
@@ -92,12 +98,11 @@ class JobStore:
             JobConflict: There is a job of that name.
             RequestError: It cannot be written down.
         """
-        record = encode_record(job)
         with self._lock:
             first = self._first_with(job.jid) if idempotent else None
             if isinstance(first, Job):
                 return first, False
-            pending = first if first is not None else self._hand_over(job, record)
+            pending = first if first is not None else self._hand_over(job)
         if pending.job is not job:
             return self._wait_for(pending, timeout_s), False
         try:
@@ -188,7 +193,9 @@ class JobStore:
                     continue
                 former = gone.pop(job.name, job)
                 revision = max(job.revision, former.revision) + 1
-                placed.append(self._put(msgspec.structs.replace(job, revision=revision)))
+                number = self._order.take_number()
+                new = msgspec.structs.replace(job, revision=revision, order=number)
+                placed.append(self._put(new))
             names = [*gone, *(job.name for job in placed)]
             commit = self._journal.replace(names, placed)
         self._tell_exchange(list(gone.values()), placed)
@@ -204,11 +211,8 @@ class JobStore:
     def at(self, index: int) -> Job | None:
         """Return the n-th job, counted from 0, negative from the newest; None out of range."""
         with self._lock:
-            if self._order is None:
-                self._order = list(self._jobs)
-            if not -len(self._order) <= index < len(self._order):
-                return None
-            return self._jobs[self._order[index]]
+            name = self._order.at(index)
+            return None if name is None else self._jobs[name]
 
     def names(self) -> list[str]:
         """Return all job names, in order."""
@@ -244,6 +248,30 @@ class JobStore:
                 return [self._jobs[name] for name in index.names(value)]
         return [job for job in self.jobs() if _is_same(job_leaf(job, key), value)]
 
+    def newest_first(
+        self, *, below: int | None = None, jid: str = "", auid: str = "", is_open: bool = False
+    ) -> Iterator[Job]:
+        """Give jobs from the newest to the oldest, as they are when it is their turn.
+
+        Args:
+            below: Only those with a smaller `order`.
+            jid, auid: Only those with this one; "" for any.
+            is_open: Only those that are not final.
+        """
+        with self._lock:
+            few = self._few(jid, auid, is_open=is_open)
+            names = self._order.newest_first(below) if few is None else few
+        for name in names:
+            job = self._jobs.get(name)
+            if (
+                job is not None
+                and (below is None or job.order < below)
+                and (not jid or job.jid == jid)
+                and (not auid or job.auid == auid)
+                and not (is_open and job.state.is_final)
+            ):
+                yield job
+
     def few_with_jid(self, jid: str, most: int) -> list[Job] | None:
         """Return the jobs with a jid, in order; None if there are more than `most`."""
         with self._lock:
@@ -267,6 +295,15 @@ class JobStore:
             raise UnknownJob(f"there is no job {name!r}")
         callback(job)
 
+    def no_longer(self, name: str, callback: OnJob) -> None:
+        """Take back a `when_final` that has not been called; nothing there is fine."""
+        with self._lock:
+            waiters = self._waiters.get(name, [])
+            if callback in waiters:
+                waiters.remove(callback)
+                if not waiters:
+                    del self._waiters[name]
+
     def on_settled(self, callback: OnJob) -> None:
         """Have `callback` called when the final state of a job is durable, perhaps repeatedly.
 
@@ -283,6 +320,22 @@ class JobStore:
 
     # --- with the lock held ---------------------------------------------------------------
 
+    def _few(self, jid: str, auid: str, *, is_open: bool) -> list[str] | None:
+        """Return the names in an index that holds few, newest first; None: there is none such."""
+        if jid and self._by_jid.count(jid) <= MAX_SORTED:
+            names = self._by_jid.names(jid)
+        elif is_open and len(self._unfinished) <= MAX_SORTED:
+            names = list(self._unfinished)
+        elif auid and self._by_auid.count(auid) <= MAX_SORTED:
+            names = self._by_auid.names(auid)
+        else:
+            return None
+        return sorted(names, key=lambda name: -self._jobs[name].order)
+
+    def _has_number(self, name: str, number: int) -> bool:
+        job = self._jobs.get(name)
+        return job is not None and job.order == number
+
     def _first_with(self, jid: str) -> Job | _Pending | None:
         name = self._by_jid.first(jid)
         if name is not None:
@@ -290,9 +343,11 @@ class JobStore:
         name = self._pending_by_jid.first(jid)
         return None if name is None else self._pending[name]
 
-    def _hand_over(self, job: Job, record: bytes) -> _Pending:
+    def _hand_over(self, job: Job) -> _Pending:
         if job.name in self._jobs or job.name in self._pending:
             raise JobConflict(f"there is a job {job.name!r} already")
+        job.order = self._order.take_number()
+        record = encode_record(job)
         pending = _Pending(job)
         # Under the lock, so that the order in the journal is the order here; `_committed` waits
         # for it.
@@ -329,8 +384,7 @@ class JobStore:
         """Store a new job behind the others, or a changed one in its place."""
         compact(job)
         if job.name not in self._jobs:
-            if self._order is not None:
-                self._order.append(job.name)
+            self._order.add(job.order, job.name)
             self._by_jid.add(job.jid, job.name)
             self._by_auid.add(job.auid, job.name)
         self._jobs[job.name] = job
@@ -349,7 +403,7 @@ class JobStore:
 
     def _take_out(self, job: Job) -> None:
         del self._jobs[job.name]
-        self._order = None
+        self._order.discard()
         self._by_jid.discard(job.jid, job.name)
         self._by_auid.discard(job.auid, job.name)
         self._unfinished.pop(job.name, None)
