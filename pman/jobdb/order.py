@@ -1,4 +1,4 @@
-"""`OrderIndex`: jobs in the order of acceptance, to be walked from any place. No lock of its own."""
+"""`OrderIndex`: jobs in the order of acceptance, to be walked from any place. Has no lock."""
 
 from __future__ import annotations
 

@@ -1,0 +1,50 @@
+"""Which jobs a request is about that names them by `jid` or by `job`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import msgspec
+
+from pman.actions.base import ActionContext
+from pman.errors import RequestError, UnknownJob, shown
+from pman.job.record import Job
+
+JobIds = Annotated[
+    str | int | list[str | int] | None,
+    msgspec.Meta(description="job id, or several; all jobs that have it"),
+]
+JobNames = Annotated[
+    str | list[str] | None,
+    msgspec.Meta(description="name of a job (`id` in the REST API), or several"),
+]
+
+
+def named(jid: JobIds, job: JobNames, context: ActionContext) -> list[Job]:
+    """Return the jobs that have one of these ids or names, each once, oldest first for one id.
+
+    Raises:
+        RequestError: Neither is given.
+        UnknownJob: There is none for one of them; names it.
+    """
+    if jid is None and job is None:
+        raise RequestError("meta has neither 'jid' nor 'job', expected one of them", field="jid")
+    found: dict[str, Job] = {}
+    for wanted in _each(jid):
+        matches = context.store.find("jid", str(wanted))
+        if not matches:
+            raise UnknownJob(f"there is no job with the id {shown(wanted)}", field="jid")
+        found |= {each.name: each for each in matches}
+    for name in _each(job):
+        match = context.store.get(str(name))
+        if match is None:
+            raise UnknownJob(f"there is no job {shown(name)}", field="job")
+        found[match.name] = match
+    return list(found.values())
+
+
+def _each(given: str | int | Iterable[str | int] | None) -> Iterable[str | int]:
+    if given is None:
+        return ()
+    return (given,) if isinstance(given, str | int) else given

@@ -1,0 +1,131 @@
+"""`list`: jobs by what they are, a page at a time, newest first."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import itertools
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import msgspec
+
+from pman.actions import action
+from pman.actions.base import ActionContext, ActionRequest, Outcome
+from pman.errors import RequestError, shown
+from pman.job.record import Job
+from pman.job.state import FINAL_STATES, JobState
+from pman.jobdb.jobview import State, job_view
+
+#: Most jobs of one page.
+MAX_PAGE = 1000
+
+#: Form of a cursor, so that one of a later pman is told from a damaged one.
+CURSOR_VERSION = 1
+
+
+class ListRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Which jobs; all that is given must be true of a job."""
+
+    state: Annotated[
+        list[State] | State | None, msgspec.Meta(description="one of these states")
+    ] = None
+    jid: Annotated[str | None, msgspec.Meta(description="this job id")] = None
+    jid_prefix: Annotated[str | None, msgspec.Meta(description="a job id that begins so")] = None
+    auid: Annotated[str | None, msgspec.Meta(description="this apparent user")] = None
+    backend: Annotated[str | None, msgspec.Meta(description="this backend")] = None
+    label: Annotated[
+        dict[str, str] | None, msgspec.Meta(description="these labels, with these values")
+    ] = None
+    since: Annotated[
+        float | None, msgspec.Meta(description="accepted then or later, UTC epoch seconds")
+    ] = None
+    until: Annotated[
+        float | None, msgspec.Meta(description="accepted before then, UTC epoch seconds")
+    ] = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE, description="most jobs of one page")] = (
+        100
+    )
+    cursor: Annotated[
+        str | None, msgspec.Meta(description="`next` of the page before, for the page behind it")
+    ] = None
+
+
+@action("list", takes=ListRequest)
+def list_jobs(request: ActionRequest, context: ActionContext) -> Outcome:
+    """Answer `{"jobs": [...], "next": cursor or null}`; always true.
+
+    A job that comes while somebody reads page after page is on none of the later pages, and none
+    is on two of them.
+    """
+    wanted = request.read_as(ListRequest)
+    below = None if wanted.cursor is None else _read_cursor(wanted.cursor)
+    found = list(itertools.islice(_matches(wanted, below, context), wanted.limit + 1))
+    page = found[: wanted.limit]
+    has_more = len(found) > len(page)
+    answer: dict[str, Any] = {
+        "jobs": [msgspec.to_builtins(job_view(job)) for job in page],
+        "next": _cursor(page[-1].order) if has_more else None,
+    }
+    return Outcome(True, answer)
+
+
+def _matches(wanted: ListRequest, below: int | None, context: ActionContext) -> Iterator[Job]:
+    states = _states(wanted.state)
+    jobs = context.store.newest_first(
+        below=below,
+        jid=wanted.jid or "",
+        auid=wanted.auid or "",
+        is_open=states is not None and not states & FINAL_STATES,
+    )
+    for job in jobs:
+        if (
+            (states is None or job.state in states)
+            and (wanted.jid is None or job.jid == wanted.jid)
+            and (wanted.auid is None or job.auid == wanted.auid)
+            and (wanted.jid_prefix is None or job.jid.startswith(wanted.jid_prefix))
+            and (wanted.backend is None or job.backend == wanted.backend)
+            and (wanted.label is None or has_labels(job, wanted.label))
+            and (wanted.since is None or job.accepted_at >= wanted.since)
+            and (wanted.until is None or job.accepted_at < wanted.until)
+        ):
+            yield job
+
+
+def has_labels(job: Job, wanted: dict[str, str]) -> bool:
+    """Return whether a job has all these labels, with these values."""
+    labels = job.labels or {}
+    return all(labels.get(key) == value for key, value in wanted.items())
+
+
+def _states(given: list[State] | State | None) -> frozenset[JobState] | None:
+    if given is None:
+        return None
+    return frozenset(JobState(word) for word in ([given] if isinstance(given, str) else given))
+
+
+def _cursor(order: int) -> str:
+    raw = b"%d:%d" % (CURSOR_VERSION, order)
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+
+
+def _read_cursor(text: str) -> int:
+    """Return the place that a cursor stands for.
+
+    Raises:
+        RequestError: It is none of ours.
+    """
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        version, order = map(int, raw.split(b":"))
+    except (binascii.Error, ValueError) as exc:
+        raise _no_cursor(text) from exc
+    if version != CURSOR_VERSION or order < 0:
+        raise _no_cursor(text)
+    return order
+
+
+def _no_cursor(text: str) -> RequestError:
+    return RequestError(
+        f"cursor is {shown(text)}, expected the 'next' of an earlier page", field="cursor"
+    )

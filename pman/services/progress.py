@@ -1,0 +1,131 @@
+"""`ProgressWatcher`: reads how far running jobs say that they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pman.backends.base import Backend
+from pman.job.observation import Observation
+from pman.job.progress import Progress, last_progress
+from pman.job.record import Job, job_name_of
+from pman.job.state import JobState
+from pman.jobdb.store import JobStore
+from pman.output import LIVE_SUFFIX, OutputFiles
+from pman.services.base import Service
+
+#: Between two looks at all running jobs, seconds; a look may take `SHARE` of the time.
+PERIOD_S = 1.0
+SHARE = 0.02
+
+#: How much of the end of a stream is looked at, bytes: while a job runs, and once it has ended.
+TAIL_BYTES = 64 * 1024
+LAST_TAIL_BYTES = 8 * 1024
+
+
+class ProgressWatcher(Service):
+    """Looks at what running jobs print, every second; and once more when one ends."""
+
+    def __init__(
+        self, store: JobStore, backends: Mapping[str, Backend], output: OutputFiles
+    ) -> None:
+        super().__init__("progress")
+        self._store = store
+        self._backends = backends
+        self._output = output
+        self._sizes: dict[str, int] = {}
+
+    def serve(self) -> None:
+        """Look until `stopping` is set."""
+        period_s = PERIOD_S
+        while not self.stopping.wait(period_s):
+            began = time.monotonic()
+            self.look()
+            period_s = max(PERIOD_S, (time.monotonic() - began) / SHARE)
+
+    def look(self) -> None:
+        """Look at all running jobs, and tell the store what is new."""
+        running = [job for job in self._store.unfinished() if job.state is JobState.RUNNING]
+        names = {job.run_name for job in running}
+        self._sizes = {name: size for name, size in self._sizes.items() if name in names}
+        for job in running:
+            if wants_progress(job):
+                seen = self._read(job)
+                if seen is not None and seen != (job.progress, job.progress_text):
+                    self._store.observe(
+                        Observation(name=job.name, progress=seen.share, progress_text=seen.text)
+                    )
+
+    def with_last(
+        self, observe: Callable[[Observation], object]
+    ) -> Callable[[Observation], object]:
+        """Return an observer that adds what a job has said last to the report of its end.
+
+        It is called by a backend's thread, so it looks into one small file at most.
+        """
+
+        def pass_on(seen: Observation) -> object:
+            if seen.state is not None and seen.state.is_final and seen.state is not JobState.LOST:
+                self._add_last(seen)
+            return observe(seen)
+
+        return pass_on
+
+    def _add_last(self, seen: Observation) -> None:
+        job = self._store.get(job_name_of(seen.name))
+        if job is None or job.state.is_final or not wants_progress(job):
+            return
+        part = max(0, len(seen.parts or ()) - 1)
+        said = _read_tail(self._output.path(seen.name, part, "stdout"), LAST_TAIL_BYTES)
+        if said is not None:
+            seen.progress, seen.progress_text = said.share, said.text
+
+    def _read(self, job: Job) -> Progress | None:
+        """Return what a job says now; None: nothing, or nothing new."""
+        path = self._current(job)
+        if path is None:
+            text = self._recent(job)
+            return None if text is None else last_progress(text, is_cut=True)
+        try:
+            size = path.stat().st_size
+        except OSError:
+            return None  # nothing was printed, or the job has just been removed
+        if size == self._sizes.get(job.run_name):
+            return None
+        self._sizes[job.run_name] = size
+        return _read_tail(path, TAIL_BYTES)
+
+    def _current(self, job: Job) -> Path | None:
+        """Return the file that the job writes its stdout to; None: only its backend knows it."""
+        started = sum(part.started_at is not None for part in job.parts)
+        path = self._output.path(job.run_name, max(0, started - 1), "stdout")
+        live = path.with_name(path.name + LIVE_SUFFIX)
+        if job.parts or path.exists():
+            return path
+        return live if live.exists() else None
+
+    def _recent(self, job: Job) -> str | None:
+        backend = self._backends.get(job.backend)
+        return None if backend is None else backend.recent_output(job)
+
+
+def wants_progress(job: Job) -> bool:
+    """Return whether the client lets what the job prints be read for its progress."""
+    return '"progress"' not in job.meta or json.loads(job.meta).get("progress") is not False
+
+
+def _read_tail(path: Path, most: int) -> Progress | None:
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            start = max(0, size - most)
+            file.seek(start)
+            raw = file.read(most)
+    except OSError:
+        return None  # nothing was printed, or the job has just been removed
+    if b"::progress" not in raw:
+        return None
+    return last_progress(raw.decode("utf-8", "replace"), is_cut=start > 0)
