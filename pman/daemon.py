@@ -37,6 +37,7 @@ from pman.services.front import Front
 from pman.services.keeper import Keeper
 from pman.services.listener import Listener
 from pman.services.saver import Saver
+from pman.services.timers import Timers
 from pman.services.writer import Writer
 from pman.wire import HOST
 
@@ -100,6 +101,7 @@ class Daemon:
             saver = Saver(settings, store, output)
             self._backends = self._make_backends(job_db.instance, output)
             keeper = Keeper(settings, store, self._backends, output)
+            timers = Timers()
             ACTIONS.load(pman.actions)
             dispatcher = Dispatcher(
                 ActionContext(
@@ -111,6 +113,7 @@ class Daemon:
                     request_stop=self.request_stop,
                     now=time.time,
                     errands=errands,
+                    timers=timers,
                 ),
                 auth,
             )
@@ -121,7 +124,7 @@ class Daemon:
             ]
             directives = DirectiveWatcher(settings, dispatcher.execute)
             closer = BackendCloser(self._backends, errands, store, settings.exit_grace_s)
-            self._start([writer, saver, closer])
+            self._start([writer, timers, saver, closer])
             store.on_settled(self._settle)
             unfinished = store.unfinished()
             for backend in self._backends.values():

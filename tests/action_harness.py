@@ -27,6 +27,7 @@ from pman.jobdb.store import JobStore
 from pman.output import OutputFiles
 from pman.services.errands import Errands
 from pman.services.saver import Saver
+from pman.services.timers import Timers
 
 #: A moment, in UTC epoch seconds.
 NOW = 1_795_423_317.670218
@@ -107,6 +108,8 @@ def harness(folder: Path, auth: TokenAuth | None = None, **settings: Any) -> Ite
         store = JobStore(writer)
         saver = Saver(chosen, store, output)
         saver.start()
+        timers = Timers()
+        timers.start()
         store.on_settled(backend.settled)
         backend.start(store.observe)
         yield Harness(
@@ -119,7 +122,9 @@ def harness(folder: Path, auth: TokenAuth | None = None, **settings: Any) -> Ite
                 request_stop=stopped.set,
                 now=lambda: NOW,
                 errands=errands,
+                timers=timers,
             ),
             auth,
         )
+        stop(timers)
         stop(saver)

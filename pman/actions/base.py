@@ -117,6 +117,16 @@ class Errands(Protocol):
         """Have `errand(*args)` run, soon, in another thread."""
 
 
+class Timers(Protocol):
+    """Calls back later; what waits holds no thread."""
+
+    def after(self, delay_s: float, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have `callback` called once, in `delay_s` seconds; return what cancels it.
+
+        The callback returns soon: all timers share a thread.
+        """
+
+
 class Snapshots(Protocol):
     """Writes the readable snapshot on demand."""
 
@@ -141,6 +151,7 @@ class ActionContext:
         request_stop: Asks the daemon to end; returns at once.
         now: UTC epoch seconds.
         errands: Runs what may take a while and nobody waits for.
+        timers: Call back later.
     """
 
     store: JobStore
@@ -151,6 +162,7 @@ class ActionContext:
     request_stop: Callable[[], None]
     now: Callable[[], float]
     errands: Errands
+    timers: Timers
 
 
 #: Tells whether a request will touch nothing but memory, and little of it.
