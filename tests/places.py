@@ -198,5 +198,3 @@ def wait_ended(daemon: DaemonProcess, *jids: str) -> list[dict[str, Any]]:
 def lines_of(raw: bytes) -> list[dict[str, Any]]:
     """Return the objects of a body of JSON lines."""
     return [json.loads(line) for line in raw.splitlines() if line]
-
-

@@ -29,10 +29,12 @@ def test_there_is_one_file_per_action() -> None:
             "get",
             "hello",
             "info",
+            "list",
             "quit",
             "run",
             "search",
             "status",
+            "wait",
         ]
     )
 
