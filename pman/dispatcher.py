@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any
 
 from pman.actions import ACTIONS, Action
 from pman.actions._put import put_run
+from pman.actions._rights import check_right
 from pman.actions.base import (
     NOTHING,
     ActionContext,
@@ -16,7 +18,7 @@ from pman.actions.base import (
     Outcome,
 )
 from pman.actions.get import look_up
-from pman.auth import TokenAuth
+from pman.auth import ALL_RIGHTS, Caller, TokenAuth
 from pman.envelope import ABSENT, Envelope
 from pman.errors import (
     Forbidden,
@@ -37,6 +39,9 @@ _log = logging.getLogger(__name__)
 #: Components of a GET path that are dropped, whatever they are. Source: WIRE.md 5.
 PREFIX_COMPONENTS = 2
 
+#: Users whose view of the daemon is kept.
+MAX_SCOPES = 1024
+
 ALLOW = ("Allow", ", ".join(METHODS))
 
 
@@ -49,6 +54,7 @@ class Dispatcher:
         settings = context.settings
         self._content_type = CONTENT_TYPE_HTTP if settings.http else CONTENT_TYPE_JSON
         self._cors_origins = frozenset(settings.cors_origins)
+        self._scoped = functools.lru_cache(MAX_SCOPES)(context.scoped)
 
     # --- what the front and the listeners ask ---------------------------------------------
 
@@ -93,7 +99,7 @@ class Dispatcher:
         Raises:
             PmanError: It cannot be carried out.
         """
-        action, wanted = self._parse(document)
+        action, wanted = self._parse(document, ALL_RIGHTS)
         outcome = action.perform(wanted, self._context)
         if isinstance(outcome, Later):
             outcome.subscribe(lambda _: None)
@@ -113,24 +119,38 @@ class Dispatcher:
         if method == "OPTIONS" and self._allowed_origin(request) is not None:
             return Outcome(True)  # a browser's preflight, which never carries a token
         self._check_origin(request)
-        if self._auth is not None:
-            self._auth.check(request)
+        caller = ALL_RIGHTS if self._auth is None else self._auth.check(request)
+        try:
+            return self._serve(request, envelope, caller, only_quick)
+        except Forbidden as exc:
+            if caller.name:
+                _log.warning("a request with the token %r was refused: %s", caller.name, exc)
+            raise
+
+    def _serve(
+        self, request: Request, envelope: Envelope, caller: Caller, only_quick: bool
+    ) -> Outcome | Later | None:
+        method = request.method
         try:
             envelope.text = request.body.decode("utf-8")
         except UnicodeDecodeError as exc:
             raise MalformedRequest(f"the body is not UTF-8: {exc.reason}", field="body") from exc
         document = self._document(request, envelope)
         if method in ("GET", "HEAD"):
-            return self._look_up(request, envelope)
+            return self._look_up(request, envelope, caller)
         if method == "POST":
-            return self._post(document, envelope, only_quick)
+            return self._post(document, envelope, caller, only_quick)
         if method == "PUT":
-            return self._put(document, envelope)
+            return self._put(document, envelope, caller)
         if method == "OPTIONS":
             return Outcome(False)
         raise MethodNotAllowed(
             f"method is {shown(method)}, expected one of {', '.join(METHODS)}", field="method"
         )
+
+    def _context_of(self, caller: Caller) -> ActionContext:
+        """Return the daemon as far as it exists for a caller."""
+        return self._context if caller.auid is None else self._scoped(caller.auid)
 
     def _check_origin(self, request: Request) -> None:
         """Refuse what a web page of somebody else has a browser send.
@@ -152,27 +172,28 @@ class Dispatcher:
         envelope.parsed = True
         return document
 
-    def _look_up(self, request: Request, envelope: Envelope) -> Outcome:
+    def _look_up(self, request: Request, envelope: Envelope, caller: Caller) -> Outcome:
         components = request.target.removesuffix("/").split("/")[1 + PREFIX_COMPONENTS :]
         try:
-            envelope.get = look_up("/" + "/".join(components), self._context)
+            envelope.get = look_up("/" + "/".join(components), self._context_of(caller))
         except UnknownJob:
             envelope.get = False
             raise
         return Outcome(True)
 
-    def _post(self, document: Any, envelope: Envelope, only_quick: bool) -> Outcome | Later | None:
+    def _post(
+        self, document: Any, envelope: Envelope, caller: Caller, only_quick: bool
+    ) -> Outcome | Later | None:
         if document is ABSENT:
             raise MalformedRequest(
                 'the body is empty, expected {"payload": {"action": ..., "meta": {...}}}',
                 field="body",
             )
-        action, wanted = self._parse(_payload(document), envelope)
-        if only_quick and not (
-            action.is_quick is not None and action.is_quick(wanted, self._context)
-        ):
+        action, wanted = self._parse(_payload(document), caller, envelope)
+        context = self._context_of(caller)
+        if only_quick and not (action.is_quick is not None and action.is_quick(wanted, context)):
             return None
-        outcome = action.perform(wanted, self._context)
+        outcome = action.perform(wanted, context)
         if not wanted.is_threaded():
             return outcome
         if isinstance(outcome, Later):
@@ -181,7 +202,7 @@ class Dispatcher:
             return outcome
         return Outcome(True)
 
-    def _put(self, document: Any, envelope: Envelope) -> Outcome:
+    def _put(self, document: Any, envelope: Envelope, caller: Caller) -> Outcome:
         if document is ABSENT:
             raise MalformedRequest(
                 'the body is empty, expected {"payload": {"action": "run", "meta": {...}}}',
@@ -193,14 +214,15 @@ class Dispatcher:
                 f"action is {shown(payload.get('action'))}, expected 'run' with PUT", field="action"
             )
         envelope.action = "run"
-        return put_run(ActionRequest(_meta(payload)), self._context)
+        return put_run(ActionRequest(_meta(payload), caller=caller), self._context_of(caller))
 
     def _parse(
-        self, payload: Any, envelope: Envelope | None = None
+        self, payload: Any, caller: Caller, envelope: Envelope | None = None
     ) -> tuple[Action, ActionRequest]:
         """Find the action and the `meta` of a payload.
 
         Raises:
+            Forbidden: The caller may not ask for it.
             RequestError: A key is missing or of the wrong type.
             UnknownAction: There is no such action.
         """
@@ -220,7 +242,8 @@ class Dispatcher:
         if envelope is not None:
             envelope.action = name
             envelope.meta = meta
-        return action, ActionRequest(meta)
+        check_right(name, action.role, caller, self._context.settings)
+        return action, ActionRequest(meta, caller=caller)
 
     # --- replies --------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ def delete(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     records and their output are gone. No match is answered with 404 and status false.
     Source: WIRE.md 15.4 for the words of `d_ret`.
     """
-    wanted = ActionRequest({"key": "jid", **request.meta})
+    wanted = ActionRequest({"key": "jid", **request.meta}, caller=request.caller)
     jobs = select(wanted, context, "delete")
     if not jobs:
         return Outcome(False, _answer("", NOT_FOUND), code=404)

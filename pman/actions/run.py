@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pman.actions import action
+from pman.actions._rights import check_place, spec_of
 from pman.actions._selection import report
 from pman.actions.base import ActionContext, ActionRequest, Answer, Later, Outcome
 from pman.auth import Role
@@ -10,7 +11,7 @@ from pman.backends.base import Backend
 from pman.errors import BackendError, BackendUnavailable, Forbidden, PmanError, RequestError
 from pman.job.observation import Observation
 from pman.job.record import Job, new_job
-from pman.job.spec import JobSpec, spec_from_meta
+from pman.job.spec import JobSpec
 from pman.job.state import JobState
 from pman.jobdb.view import with_service_name
 from pman.wire import HOST
@@ -27,8 +28,9 @@ def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     when it has ended, with the `d_ret` of `status`.
     Source: WIRE.md 4.2 and ARCHITECTURE, "Replies" and "Jobs".
     """
-    spec = spec_from_meta(request.meta)
+    spec = spec_of(request)
     backend = choose_backend(spec, context)
+    check_place(backend.name, request.caller, context.settings)
     if not _is_there_already(spec, context):
         _check(spec, backend, context)
     fresh = new_job(spec, backend.name, context.now())

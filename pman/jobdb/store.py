@@ -37,6 +37,9 @@ REMOVE_TIMEOUT_S = 30.0
 #: walked instead, as then there is one of them at every few steps.
 MAX_SORTED = 1000
 
+#: Jobs of one user, or with one jid, that are looked through at once.
+FEW_TO_LOOK_AT = 1024
+
 OnJob = Callable[[Job], None]
 
 #: Takes the jobs that are gone, and finished ones that were put in their place.
@@ -84,12 +87,15 @@ class JobStore:
                 job.order = self._order.take_number(job.order)
                 self._put(job)
 
-    def submit(self, job: Job, *, idempotent: bool = False, timeout_s: float) -> tuple[Job, bool]:
+    def submit(
+        self, job: Job, *, idempotent: bool = False, auid: str | None = None, timeout_s: float
+    ) -> tuple[Job, bool]:
         """Make a new job durable, then visible.
 
         Args:
             job: From `new_job`.
             idempotent: Return the oldest job with the same jid instead, if there is one.
+            auid: If not None, only one of this user counts as such.
             timeout_s: For the disk.
         Returns:
             The job, and whether it is the new one.
@@ -99,7 +105,7 @@ class JobStore:
             RequestError: It cannot be written down.
         """
         with self._lock:
-            first = self._first_with(job.jid) if idempotent else None
+            first = self._first_with(job.jid, auid) if idempotent else None
             if isinstance(first, Job):
                 return first, False
             pending = first if first is not None else self._hand_over(job)
@@ -246,7 +252,7 @@ class JobStore:
             index = self._by_jid if key == "jid" else self._by_auid
             with self._lock:
                 return [self._jobs[name] for name in index.names(value)]
-        return [job for job in self.jobs() if _is_same(job_leaf(job, key), value)]
+        return matching(self.jobs(), key, value)
 
     def newest_first(
         self, *, below: int | None = None, jid: str = "", auid: str = "", is_open: bool = False
@@ -277,6 +283,27 @@ class JobStore:
         with self._lock:
             index, jobs = self._by_jid, self._jobs
             return None if index.count(jid) > most else [jobs[name] for name in index.names(jid)]
+
+    def jobs_of(self, auid: str, jid: str | None = None) -> list[Job]:
+        """Return the jobs of one user, with `jid` those with this job id, in order.
+
+        Costs no more than the smaller of the two indexes.
+        """
+        with self._lock:
+            return self._jobs_of(auid, jid)
+
+    def few_of(self, auid: str, jid: str, most: int) -> list[Job] | None:
+        """Return a user's jobs with a jid, in order; None if more than `most`, or hard to tell."""
+        with self._lock:
+            if min(self._by_auid.count(auid), self._by_jid.count(jid)) > FEW_TO_LOOK_AT:
+                return None
+            jobs = self._jobs_of(auid, jid)
+        return None if len(jobs) > most else jobs
+
+    def count_of(self, auid: str) -> int:
+        """Return how many jobs a user has."""
+        with self._lock:
+            return self._by_auid.count(auid)
 
     # --- subscriptions --------------------------------------------------------------------
 
@@ -336,7 +363,19 @@ class JobStore:
         job = self._jobs.get(name)
         return job is not None and job.order == number
 
-    def _first_with(self, jid: str) -> Job | _Pending | None:
+    def _jobs_of(self, auid: str, jid: str | None) -> list[Job]:
+        if jid is None or self._by_auid.count(auid) < self._by_jid.count(jid):
+            jobs = [self._jobs[name] for name in self._by_auid.names(auid)]
+            return jobs if jid is None else [job for job in jobs if job.jid == jid]
+        jobs = [self._jobs[name] for name in self._by_jid.names(jid)]
+        return [job for job in jobs if job.auid == auid]
+
+    def _first_with(self, jid: str, auid: str | None) -> Job | _Pending | None:
+        if auid is not None:
+            for job in self._jobs_of(auid, jid):
+                return job
+            pending = [self._pending[name] for name in self._pending_by_jid.names(jid)]
+            return next((each for each in pending if each.job.auid == auid), None)
         name = self._by_jid.first(jid)
         if name is not None:
             return self._jobs[name]
@@ -462,6 +501,11 @@ class JobStore:
             finally:
                 with self._lock:
                     self._is_delivering = False
+
+
+def matching(jobs: Iterable[Job], key: str, value: Any) -> list[Job]:
+    """Return those whose leaf `key` is `value`, same type and value. Source: WIRE.md 4.3."""
+    return [job for job in jobs if _is_same(job_leaf(job, key), value)]
 
 
 def _is_same(ours: Any, theirs: Any) -> bool:
