@@ -136,7 +136,10 @@ class Daemon:
             self._start([keeper, *listeners, front, directives])
             self._announce(front)
             self._stop.wait()
-            return self._finish()
+            code = self._finish()
+            front.request_stop()  # first, so that nobody comes who would have to wait
+            timers.hurry()
+            return code
         finally:
             self._stop_services()
             context.destroy(linger=0)
