@@ -43,9 +43,7 @@ def head(response: Response, *, connection: bytes, now_s: int) -> bytes:
     return b"%b%b%b%b\r\n" % (first, common, connection, more)
 
 
-def stream_head(
-    response: Response, *, connection: bytes, now_s: int, is_chunked: bool
-) -> bytes:
+def stream_head(response: Response, *, connection: bytes, now_s: int, is_chunked: bool) -> bytes:
     """As `head`, for a body whose length nobody knows yet.
 
     Args:

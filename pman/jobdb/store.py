@@ -267,6 +267,13 @@ class JobStore:
             raise UnknownJob(f"there is no job {name!r}")
         callback(job)
 
+    def forget_when_final(self, name: str, callback: OnJob) -> None:
+        """Take back a `when_final`; `callback` may be on its way already."""
+        with self._lock:
+            waiters = self._waiters.get(name, [])
+            if callback in waiters:
+                waiters.remove(callback)
+
     def on_settled(self, callback: OnJob) -> None:
         """Have `callback` called when the final state of a job is durable, perhaps repeatedly.
 

@@ -339,9 +339,7 @@ class HttpClients(ClientSide[Connection]):
 
     # --- streams ----------------------------------------------------------------------------
 
-    def _begin_stream(
-        self, client: Connection, response: Response, body: Body, now: float
-    ) -> None:
+    def _begin_stream(self, client: Connection, response: Response, body: Body, now: float) -> None:
         """Send the head of the first of `slots`; its body follows as the client takes it."""
         slot = client.slots[0]
         request = slot.request

@@ -27,13 +27,13 @@ class ToyBody:
         self.reads = 0
         self.closes = 0
         self.closed = threading.Event()
-        self._pieces: queue.SimpleQueue[bytes | None | Exception] = queue.SimpleQueue()
+        self._pieces: queue.SimpleQueue[bytes | Exception | None] = queue.SimpleQueue()
         self._endless = endless
         self._tell: Callable[[], None] = lambda: None
         for piece in pieces:
             self._pieces.put(piece)
 
-    def say(self, *pieces: bytes | None | Exception, is_news: bool = True) -> None:
+    def say(self, *pieces: bytes | Exception | None, is_news: bool = True) -> None:
         for piece in pieces:
             self._pieces.put(piece)
         if is_news:
