@@ -29,6 +29,7 @@ def test_there_is_one_file_per_action() -> None:
             "get",
             "hello",
             "info",
+            "logs",
             "quit",
             "run",
             "search",
