@@ -6,7 +6,6 @@ one that is missing.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -97,7 +96,6 @@ def _lists(job: Target) -> list[Meta]:
 
 
 def _logs(job: Target) -> list[Meta]:
-    cursor = base64.urlsafe_b64encode(f'{{"j":"{job.name}","a":1,"o":{{}}}}'.encode()).decode()
     return [
         {"jid": job.jid},
         {"job": job.name},
@@ -105,7 +103,6 @@ def _logs(job: Target) -> list[Meta]:
         {"jid": job.jid, "attempt": 2},
         {"job": job.name, "follow": True},
         {"job": job.name, "raw": True, "stream": "stdout"},
-        {"job": job.name, "cursor": cursor},
     ]
 
 
