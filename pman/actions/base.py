@@ -17,6 +17,7 @@ from pman.job.reading import read_struct
 from pman.job.record import Job
 from pman.jobdb.store import JobStore
 from pman.output import OutputFiles
+from pman.queue import JobQueue
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -69,11 +70,13 @@ class ActionRequest(msgspec.Struct):
         meta: The request's `meta`.
         found: Jobs that it is about, where `is_quick` has looked them up already.
         caller: Who asks.
+        idempotency: As in `Job.idempotency`, for `run`.
     """
 
     meta: dict[str, Any]
     found: list[Job] | None = None
     caller: Caller = ALL_RIGHTS
+    idempotency: str = ""
 
     def read_as(self, kind: type[T]) -> T:
         """Return `meta` as a struct of the action; keys that it does not have are ignored.
@@ -141,6 +144,7 @@ class ActionContext:
         request_stop: Asks the daemon to end; returns at once.
         now: UTC epoch seconds.
         errands: Runs what may take a while and nobody waits for.
+        queue: Starts and ends jobs; nobody else does.
     """
 
     store: JobStore
@@ -151,6 +155,7 @@ class ActionContext:
     request_stop: Callable[[], None]
     now: Callable[[], float]
     errands: Errands
+    queue: JobQueue
 
 
 #: Tells whether a request will touch nothing but memory, and little of it.

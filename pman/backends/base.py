@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from pman.config import Settings
 from pman.job.observation import Observation
-from pman.job.record import Job
+from pman.job.record import Job, as_backend_sees
 from pman.job.spec import JobSpec
 from pman.output import OutputFiles
 
@@ -153,5 +153,5 @@ def discard(job: Job, backends: Mapping[str, Backend], output: OutputFiles) -> N
     """
     backend = backends.get(job.backend)
     if backend is not None:
-        backend.remove(job)
+        backend.remove(as_backend_sees(job))
     output.remove(job.name)

@@ -16,14 +16,14 @@ from typing import Any
 
 import msgspec
 
-from pman.errors import InvalidTransition, JobConflict, SnapshotError, UnknownJob
+from pman.errors import JobConflict, SnapshotError, UnknownJob
 from pman.job.observation import Observation
 from pman.job.record import Job
 from pman.job.state import check_transition
 from pman.jobdb.footprint import compact
 from pman.jobdb.index import NameIndex
 from pman.jobdb.journal import Commit, Journal
-from pman.jobdb.merge import merge
+from pman.jobdb.merge import allowed, merge
 from pman.jobdb.record_json import encode_record
 from pman.jobdb.view import job_leaf
 
@@ -343,13 +343,7 @@ class JobStore:
         return pending
 
     def _change(self, job: Job, observation: Observation) -> Job:
-        if observation.state is not None:
-            try:
-                check_transition(job.state, observation.state)
-            except InvalidTransition as exc:
-                _log.warning("job %s: %s; the state is ignored", job.name, exc)
-                observation = msgspec.structs.replace(observation, state=None)
-        new = merge(job, observation, self._now)
+        new = merge(job, allowed(job, observation), self._now)
         if new is not job:
             self._replace(new)
         return new
