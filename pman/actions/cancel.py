@@ -46,8 +46,8 @@ class CancelOptions(msgspec.Struct, frozen=True, kw_only=True):
 def cancel(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     """End the jobs that `{"jid" or "job", "grace"?, "signal"?, "wait"?}` names; forget none.
 
-    Those that have ended stay as they are. True at once, or with `wait` when all have ended; `d_ret`
-    is `{"jobs": [{"job", "jid", "state"}, ...]}`. No such job is answered with 404.
+    Those that have ended stay as they are. True at once, or with `wait` when all have ended;
+    `d_ret` is `{"jobs": [{"job", "jid", "state"}, ...]}`. No such job is answered with 404.
     """
     options = request.read_as(CancelOptions)
     number = _signal(options.signal)

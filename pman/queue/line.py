@@ -162,11 +162,13 @@ class Line:
         backend, auid = place
         _count_down(self._on_backend, backend)
         _count_down(self._of_auid, auid)
-        self._choose(backend)
-        if self._max_per_auid:
-            for other, line in self._lines.items():
-                line.unpark(auid)
-                self._choose(other)
+        if not self._max_per_auid:
+            self._choose(backend)
+            return
+        for line in self._lines.values():
+            line.unpark(auid)
+        for other in self._lines:
+            self._choose(other)
 
     def pause(self, backend: str) -> None:
         """Give no more places of a backend until `resume`."""
