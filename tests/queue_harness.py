@@ -138,3 +138,6 @@ class QueueHarness:
     def given(self) -> list[str]:
         """Return the ids of the jobs that the backend was given, in order."""
         return [job.jid for job in self.backend.given]
+
+
+NewQueue = Callable[..., QueueHarness]

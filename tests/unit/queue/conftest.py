@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from queue_harness import QueueHarness
-
-NewQueue = Callable[..., QueueHarness]
+from queue_harness import NewQueue, QueueHarness
 
 
 @pytest.fixture

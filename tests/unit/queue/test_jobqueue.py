@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from queue_harness import THEN
-from unit.queue.conftest import NewQueue
+from queue_harness import THEN, NewQueue
 
 from pman.errors import BackendUnavailable, SubmitFailed
 from pman.job.observation import Observation
-from pman.job.record import Job
+from pman.job.record import Job, new_job
+from pman.job.spec import spec_from_meta
 from pman.job.state import FINAL_STATES, JobState
 
 
@@ -30,9 +30,8 @@ def test_a_job_that_nothing_holds_back_is_started_by_who_submits_it(new_queue: N
 def test_what_is_over_the_limit_waits_its_turn(new_queue: NewQueue) -> None:
     pman = new_queue(max_jobs=(("host", 1),))
     first = pman.submit("first")
-    low, high, last = (
-        pman.submit(jid, priority=p) for jid, p in (("low", 0), ("high", 9), ("last", 0))
-    )
+    low, high = pman.submit("low"), pman.submit("high", priority=9)
+    last = pman.submit("last")
     for job in (low, high, last):
         assert (job.state, job.hold, job.reason) == (JobState.QUEUED, "limit", "limit")
         assert "--maxJobs" in job.message
@@ -240,9 +239,8 @@ def test_a_job_that_fails_is_tried_again(new_queue: NewQueue) -> None:
         assert (now.attempt, now.not_before) == (attempt, pman.time + wait_s)
         assert (now.started_at, now.ended_at, now.exit_code, now.handle) == (None,) * 4
         assert now.parts == []
-        assert (
-            f"try {attempt - 1} of 3 has failed: the command ended with exit code 7" in now.message
-        )
+        why = "the command ended with exit code 7"
+        assert now.message == f"try {attempt - 1} of 3 has failed: {why}; the next follows"
         pman.time += wait_s - 0.1
         pman.settle()
         assert pman.job(job).hold == "retry"
@@ -510,9 +508,6 @@ def test_a_cancel_of_a_later_try_names_that_try(new_queue: NewQueue) -> None:
 
 
 def test_the_same_key_finds_the_first_job(new_queue: NewQueue) -> None:
-    from pman.job.record import new_job
-    from pman.job.spec import spec_from_meta
-
     pman = new_queue()
 
     def submit(key: str) -> tuple[Job, bool]:
