@@ -308,7 +308,9 @@ class JobQueue:
         for other in others:
             job = self._store.get(other)
             if job is None or job.state.is_final:
-                self._ended(job, other)
+                failed = self._follow(name, other, job)
+                if failed is not None:
+                    self._ended(failed)
         if not others and (job := self._store.get(name)) is not None:
             self._to_line(job)
 
@@ -537,11 +539,25 @@ class JobQueue:
             if job is None or job.timeout_s is not None or job.pending_timeout_s is not None:
                 self._drop_alarms(name)
             for other in dependents or ():
-                if job is not None and job.state is JobState.COMPLETED:
-                    self._one_less(other, name)
-                elif (failed := self._fail_with(other, name, job)) is not None:
+                failed = self._follow(other, name, job)
+                if failed is not None:
                     ends.append((other, failed))
         self._wake()
+
+    def _follow(self, name: str, other: str, job: Job | None) -> Job | None:
+        """Do what follows for a job from the end of one that it waits for.
+
+        Args:
+            name: Of the job that waits.
+            other: Name of the one that has ended.
+            job: That one, as it has ended; None: it is gone.
+        Returns:
+            The job that waits, if it has failed with the other.
+        """
+        if job is None or job.state is not JobState.COMPLETED:
+            return self._fail_with(name, other, job)
+        self._one_less(name, other)
+        return None
 
     def _one_less(self, name: str, other: str) -> None:
         """Have a job wait no more for another, which has ended well."""
