@@ -109,8 +109,11 @@ class ActionRequest(msgspec.Struct):
         return value
 
     def is_threaded(self) -> bool:
-        """Return whether the client wants no result; any true value counts, as in 2.2."""
-        return bool(self.meta.get("threaded"))
+        """Return whether the client wants no result; any true value counts, as in 2.2.
+
+        Of a dry run the result is all that there is.
+        """
+        return bool(self.meta.get("threaded")) and self.meta.get("dryRun") is not True
 
 
 class Errands(Protocol):
