@@ -100,6 +100,13 @@ class Backend(abc.ABC):
             BackendUnavailable: The engine cannot be told now.
         """
 
+    def cancel_after_restart(self, job: Job, grace_s: float) -> None:
+        """As `cancel`, for a job that a former daemon has canceled, or was about to.
+
+        Does nothing if what runs the job knows of it, with its own grace and signal.
+        """
+        self.cancel(job, grace_s)
+
     @abc.abstractmethod
     def settled(self, job: Job) -> None:
         """Learn that the final state of `job` is durable: what was held to report it may go."""

@@ -142,6 +142,16 @@ class HostBackend(Backend):
             raise _unavailable(self._link.failure)
         self._link.post(lambda: self._cancel(job, Cancel(job.name, grace_s, signal or SIGTERM)))
 
+    def cancel_after_restart(self, job: Job, grace_s: float) -> None:
+        """Have the shepherd end the job, unless it does so already."""
+
+        def cancel() -> None:
+            entry = self._entry(job.name)
+            if entry is None or entry.record is None or not entry.record.is_canceled:
+                self._cancel(job, Cancel(job.name, grace_s))
+
+        self._link.post(cancel)
+
     def describe(self, spec: JobSpec) -> dict[str, Any]:
         """Return the commands as they would be run; the environment is what the job adds."""
         return {

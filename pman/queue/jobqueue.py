@@ -480,7 +480,9 @@ class JobQueue:
         if job is None or job.is_held or not rules.ending_of(job):
             return
         try:
-            self._backend(job).cancel(as_backend_sees(job), self._grace_s)
+            backend, ending = self._backend(job), rules.ending_of(job)
+            tell = backend.cancel_after_restart if ending == rules.CANCELING else backend.cancel
+            tell(as_backend_sees(job), self._grace_s)
         except PmanError as exc:
             _log.warning("job %s can't be ended now: %s", name, exc)
             with self._lock:
