@@ -26,7 +26,9 @@ from pman.http.message import Request, Response
 from pman.http.streaming import Body
 from pman.jobdb.store import JobStore
 from pman.output import OutputFiles
+from pman.queue import JobQueue
 from pman.services.errands import Errands
+from pman.services.queuedriver import QueueDriver
 from pman.services.saver import Saver
 from pman.services.timers import Timers
 
@@ -119,8 +121,10 @@ def harness(folder: Path, auth: TokenAuth | None = None, **settings: Any) -> Ite
         saver.start()
         timers = Timers()
         timers.start()
-        store.on_settled(backend.settled)
-        backend.start(store.observe)
+        queue = JobQueue(store, {"host": backend}, chosen)
+        driver = QueueDriver(queue)
+        driver.start()
+        backend.start(queue.observe)
         yield Harness(
             ActionContext(
                 store=store,
@@ -132,8 +136,10 @@ def harness(folder: Path, auth: TokenAuth | None = None, **settings: Any) -> Ite
                 now=lambda: NOW,
                 errands=errands,
                 timers=timers,
+                queue=queue,
             ),
             auth,
         )
+        stop(driver)
         stop(timers)
         stop(saver)

@@ -18,6 +18,7 @@ from pman.job.record import Job
 from pman.jobdb.scope import ScopedStore
 from pman.jobdb.store import JobStore
 from pman.output import OutputFiles
+from pman.queue import JobQueue
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -70,11 +71,13 @@ class ActionRequest(msgspec.Struct):
         meta: The request's `meta`.
         found: Jobs that it is about, where `is_quick` has looked them up already.
         caller: Who asks.
+        idempotency: As in `Job.idempotency`, for `run`.
     """
 
     meta: dict[str, Any]
     found: list[Job] | None = None
     caller: Caller = ALL_RIGHTS
+    idempotency: str = ""
 
     def read_as(self, kind: type[T]) -> T:
         """Return `meta` as a struct of the action; keys that it does not have are ignored.
@@ -107,8 +110,11 @@ class ActionRequest(msgspec.Struct):
         return value
 
     def is_threaded(self) -> bool:
-        """Return whether the client wants no result; any true value counts, as in 2.2."""
-        return bool(self.meta.get("threaded"))
+        """Return whether the client wants no result; any true value counts, as in 2.2.
+
+        Of a dry run the result is all that there is.
+        """
+        return bool(self.meta.get("threaded")) and self.meta.get("dryRun") is not True
 
 
 class Errands(Protocol):
@@ -153,6 +159,7 @@ class ActionContext:
         now: UTC epoch seconds.
         errands: Runs what may take a while and nobody waits for.
         timers: Call back later.
+        queue: Starts and ends jobs; nobody else does.
     """
 
     store: JobStore | ScopedStore
@@ -164,6 +171,7 @@ class ActionContext:
     now: Callable[[], float]
     errands: Errands
     timers: Timers
+    queue: JobQueue
 
     def scoped(self, auid: str) -> ActionContext:
         """Return the daemon as one sees it for whom only the jobs of one user exist.

@@ -75,6 +75,11 @@ class ScopedStore:
             if (below is None or job.order < below) and not (is_open and job.state.is_final):
                 yield job
 
+    def with_idempotency(self, key: str) -> Job | None:
+        """Return the job that was submitted with an idempotency key (its digest), if any."""
+        job = self._store.with_idempotency(key)
+        return job if job is not None and job.auid == self._auid else None
+
     def few_with_jid(self, jid: str, most: int) -> list[Job] | None:
         """Return the jobs with a jid, in order; None if more than `most`, or hard to tell."""
         return self._store.few_of(self._auid, jid, most)

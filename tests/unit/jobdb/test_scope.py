@@ -25,6 +25,7 @@ NOT_SCOPED = {
     "jobs_of": "the scope itself",
     "few_of": "the scope itself",
     "count_of": "the scope itself",
+    "change": "the queue",
 }
 
 
