@@ -210,6 +210,20 @@ def test_a_client_that_does_not_read(handler: StreamHandler) -> None:
             daemon.hello()
 
 
+def test_a_client_that_reads_late(daemon: Daemon, handler: StreamHandler) -> None:
+    pieces = [b"%03d" % n * 40_000 for n in range(200)]
+    body = handler.give(*pieces)
+    body.say(None)
+    with daemon.connect() as wire:
+        wire.send(GET + post(b"behind"))
+        wait_until(lambda: daemon.front._clients._stalled, "a client that takes no more")
+        daemon.hello()
+        assert body.reads < len(pieces)
+        wire.reply()
+        assert list(wire.chunks()) == pieces
+        assert wire.reply().body == b"6:behind"
+
+
 def test_a_parked_stream_outlives_the_idle_timeout(handler: StreamHandler) -> None:
     with Daemon(handler, idle_timeout_s=0.1, header_timeout_s=0.1) as daemon:
         body = handler.give(b"one")

@@ -40,6 +40,19 @@ def keys_in_order(value: Any) -> Any:
     return [keys_in_order(item) for item in value] if isinstance(value, list) else value
 
 
+def test_output_is_that_of_the_newest_try() -> None:
+    asked: list[str] = []
+
+    def read_output(name: str, part: int, stream: str) -> str:
+        asked.append(name)
+        return ""
+
+    tree = view.job_tree(finished_job(attempt=2), read_output)
+    assert tree
+    json.dumps(tree, default=dict)
+    assert {name.rpartition("_")[2] for name in asked} == {"r2"}
+
+
 def test_tree_is_that_of_2_2_to_the_order_of_keys() -> None:
     name, theirs = recorded("host-080-get-job")
     job, _ = job_from_leaves(name, theirs)
