@@ -133,7 +133,9 @@ class Line:
             self._of_auid[job.auid] += 1
 
     def add(self, job: Job, *, is_ready: bool = True) -> bool:
-        """Have a job wait for a place; return whether it has got one at once."""
+        """Have a job wait for a place, if it does not already; return whether it has got one."""
+        if job.name in self._waiting:
+            return False
         order = (-job.priority, job.accepted_at, next(self._numbers))
         auid = job.auid if self._max_per_auid else ""
         ticket = Ticket(order, job.name, job.backend, auid, is_ready)
