@@ -24,6 +24,7 @@ from pman.config import Settings
 from pman.descriptors import raise_limit
 from pman.dispatcher import Dispatcher
 from pman.job.record import Job
+from pman.jobdb.events import EventLog
 from pman.jobdb.opening import OpenJobDB, open_job_db
 from pman.jobdb.store import JobStore
 from pman.output import OutputFiles
@@ -34,6 +35,7 @@ from pman.services.directive import DirectiveWatcher
 from pman.services.endpoint import is_loopback
 from pman.services.errands import Errands
 from pman.services.front import Front
+from pman.services.herald import Herald
 from pman.services.keeper import Keeper
 from pman.services.listener import Listener
 from pman.services.saver import Saver
@@ -93,7 +95,12 @@ class Daemon:
         errands = Errands(ERRAND_THREADS)
         try:
             output = OutputFiles(settings.db_path / "output", settings.max_inline_output_bytes)
-            writer = Writer(job_db.database)
+            database = job_db.database
+            events = EventLog(database.first_seq, database.next_seq - 1, job_db.reader.events)
+            writer = Writer(database, settings.keep_events)
+            herald = Herald(events)
+            writer.on_events(events.publish)
+            writer.on_events(herald.ring)
             store = JobStore(writer)
             store.load(job_db.jobs)
             job_db.jobs.clear()
@@ -106,6 +113,7 @@ class Daemon:
             dispatcher = Dispatcher(
                 ActionContext(
                     store=store,
+                    events=events,
                     backends=self._backends,
                     settings=settings,
                     output=output,
@@ -133,7 +141,7 @@ class Daemon:
                 jobs = [job for job in unfinished if job.backend == backend.name]
                 errands.submit(backend.reconcile, jobs)
             self._name_left_behind(unfinished)
-            self._start([keeper, *listeners, front, directives])
+            self._start([keeper, *listeners, front, directives, herald])
             self._announce(front)
             self._stop.wait()
             return self._finish()

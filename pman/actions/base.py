@@ -15,6 +15,7 @@ from pman.errors import RequestError, shown
 from pman.http.streaming import Body
 from pman.job.reading import read_struct
 from pman.job.record import Job
+from pman.jobdb.events import EventLog
 from pman.jobdb.store import JobStore
 from pman.output import OutputFiles
 
@@ -144,6 +145,7 @@ class ActionContext:
 
     Attributes:
         store: The jobs.
+        events: What has happened to them.
         backends: Places to run jobs, by name.
         settings: The daemon's settings.
         output: What jobs printed.
@@ -155,6 +157,7 @@ class ActionContext:
     """
 
     store: JobStore
+    events: EventLog
     backends: Mapping[str, Backend]
     settings: Settings
     output: OutputFiles
