@@ -38,7 +38,9 @@ from pman.services.front import Front
 from pman.services.herald import Herald
 from pman.services.keeper import Keeper
 from pman.services.listener import Listener
+from pman.services.postman import Postman
 from pman.services.saver import Saver
+from pman.services.signing import open_signer
 from pman.services.timers import Timers
 from pman.services.writer import Writer
 from pman.wire import HOST
@@ -132,7 +134,7 @@ class Daemon:
             ]
             directives = DirectiveWatcher(settings, dispatcher.execute)
             closer = BackendCloser(self._backends, errands, store, settings.exit_grace_s)
-            self._start([writer, timers, saver, closer])
+            self._start([writer, timers, saver, closer, *self._postmen(job_db, writer, timers)])
             store.on_settled(self._settle)
             unfinished = store.unfinished()
             for backend in self._backends.values():
@@ -170,6 +172,18 @@ class Daemon:
         if not self.settings.enable_token_auth:
             return None
         return TokenAuth(self.settings.token_path)
+
+    def _postmen(self, job_db: OpenJobDB, writer: Writer, timers: Timers) -> list[Postman]:
+        """Make who delivers callbacks, if any are allowed; else what waits in the outbox stays."""
+        settings = self.settings
+        if not settings.callback_hosts:
+            return []
+        signer = open_signer(settings.callback_secret, settings.db_path)
+        postman = Postman(
+            job_db.reader, writer.change_outbox, signer, settings.callback_hosts, timers
+        )
+        writer.on_letters(postman.take)
+        return [postman]
 
     def _make_backends(self, instance: str, output: OutputFiles) -> dict[str, Backend]:
         """Make the host backend and the one for containers, if there is one of that name."""

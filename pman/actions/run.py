@@ -8,6 +8,7 @@ from pman.actions.base import ActionContext, ActionRequest, Answer, Later, Outco
 from pman.auth import Role
 from pman.backends.base import Backend
 from pman.errors import BackendError, BackendUnavailable, Forbidden, PmanError, RequestError
+from pman.job.callback import check_allowed, parse_target
 from pman.job.observation import Observation
 from pman.job.record import Job, new_job
 from pman.job.spec import JobSpec, spec_from_meta
@@ -28,6 +29,8 @@ def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     Source: WIRE.md 4.2 and ARCHITECTURE, "Replies" and "Jobs".
     """
     spec = spec_from_meta(request.meta)
+    if spec.callback:
+        check_allowed(parse_target(spec.callback), context.settings.callback_hosts)
     backend = choose_backend(spec, context)
     if not _is_there_already(spec, context):
         _check(spec, backend, context)

@@ -182,6 +182,7 @@ def new_job(spec: JobSpec, backend: str, now_s: float) -> Job:
         meta=json.dumps(spec.meta),
         backend=backend,
         container=spec.container,
+        callback=spec.callback,
         accepted_at=now_s,
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from pman.errors import RequestError, shown
+from pman.job.callback import parse_target
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +20,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
         container: The `container` block as sent, or None for a plain host job.
         compound: Whether a host command may be split at its top-level `;`.
         idempotent: Whether a job with this jid is to be answered instead of a new one.
+        callback: URL that gets the final record, "" for none.
         meta: The whole `meta` as sent; backends read their own keys from it.
     """
 
@@ -28,6 +30,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     container: dict[str, Any] | None = None
     compound: bool = True
     idempotent: bool = False
+    callback: str = ""
     meta: dict[str, Any]
 
 
@@ -56,6 +59,7 @@ def spec_from_meta(meta: dict[str, Any]) -> JobSpec:
         container=container,
         compound=flag(meta, "compound", default=True),
         idempotent=flag(meta, "idempotent", default=False),
+        callback=_callback(meta),
         meta=meta,
     )
 
@@ -84,6 +88,16 @@ def _name(meta: dict[str, Any], key: str) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise _wrong(key, value, "a string or a number")
     return value if isinstance(value, str) else str(value)
+
+
+def _callback(meta: dict[str, Any]) -> str:
+    """Return the URL to call back, "" for none."""
+    url = meta.get("callback", "")
+    if not isinstance(url, str):
+        raise _wrong("callback", url, "a string")
+    if url:
+        parse_target(url)
+    return url
 
 
 def _wrong(key: str, value: Any, expected: str) -> RequestError:
