@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 import itertools
 import logging
@@ -9,6 +10,8 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+
+import msgspec
 
 from pman.actions.base import Timers
 from pman.errors import PmanError
@@ -49,7 +52,7 @@ class _Receiver:
     __slots__ = ("couriers", "due", "is_in_trouble")
 
     def __init__(self) -> None:
-        self.due: list[tuple[float, int, str]] = []  # a heap: when, a number, id of the letter
+        self.due: list[tuple[float, int, Letter]] = []  # a heap: when, a number, the letter
         self.couriers = 0
         self.is_in_trouble = False
 
@@ -91,7 +94,7 @@ class Postman(Service):
         self._timers = timers
         self._now = now
         self._news = threading.Condition()
-        self._known: set[str] = set()
+        self._known: set[str] = set()  # letters in memory have no bodies
         self._receivers: dict[str, _Receiver] = {}  # who was served last is last
         self._numbers = itertools.count()
         self._threads: set[threading.Thread] = set()
@@ -103,7 +106,7 @@ class Postman(Service):
             for letter in letters:
                 if letter.id not in self._known:
                     self._known.add(letter.id)
-                    self._post(letter.url, letter.next_at, letter.id)
+                    self._post(msgspec.structs.replace(letter, body=b""))
             self._news.notify()
 
     def request_stop(self) -> None:
@@ -144,9 +147,9 @@ class Postman(Service):
 
     # --- with the lock held ---------------------------------------------------------------
 
-    def _post(self, url: str, at_s: float, letter_id: str) -> None:
-        receiver = self._receivers.setdefault(_address(url), _Receiver())
-        heapq.heappush(receiver.due, (at_s, next(self._numbers), letter_id))
+    def _post(self, letter: Letter) -> None:
+        receiver = self._receivers.setdefault(_address(letter.url), _Receiver())
+        heapq.heappush(receiver.due, (letter.next_at, next(self._numbers), letter))
 
     def _next_receiver(self) -> str | None:
         """Return a receiver with a letter that nobody takes yet: the one that waits longest."""
@@ -187,8 +190,8 @@ class Postman(Service):
     def _deliver(self, address: str, receiver: _Receiver) -> None:
         """Deliver what is due, one after the other, until a try fails."""
         try:
-            while (letter_id := self._next_letter(receiver)) is not None:
-                if not self._try(letter_id, address, receiver):
+            while (letter := self._next_letter(receiver)) is not None:
+                if not self._try(letter, address, receiver):
                     break
         finally:
             with self._news:
@@ -198,7 +201,7 @@ class Postman(Service):
                 self._threads.discard(threading.current_thread())
                 self._news.notify()
 
-    def _next_letter(self, receiver: _Receiver) -> str | None:
+    def _next_letter(self, receiver: _Receiver) -> Letter | None:
         with self._news:
             if self.stopping.is_set() or not receiver.due or receiver.due[0][0] > self._now():
                 return None
@@ -206,27 +209,26 @@ class Postman(Service):
                 return None
             return heapq.heappop(receiver.due)[2]
 
-    def _try(self, letter_id: str, address: str, receiver: _Receiver) -> bool:
+    def _try(self, letter: Letter, address: str, receiver: _Receiver) -> bool:
         """Try to deliver a letter; return whether the receiver may be tried again at once."""
-        letter = None
         code = 0
         try:
-            letter = self._reader.letter(letter_id)
-            if letter is None:  # dropped, as there were too many
-                self._forget(letter_id)
+            whole = self._reader.letter(letter.id)
+            if whole is None:  # dropped, as there were too many
+                self._forget(letter)
                 return True
-            code = self._send(letter)
+            code = self._send(whole)
             problem = f"it answered with {code}"
         except (Undelivered, PmanError) as exc:
             problem = str(exc)
         except Exception:  # noqa: BLE001  as for a service: the letter is tried again
-            _log.exception("callback %s failed", letter_id)
+            _log.exception("callback %s failed", letter.id)
             problem = "pman failed"
         if 200 <= code < 300:
-            self._delivered(letter_id, address, receiver)
+            self._delivered(letter, address, receiver)
             return True
-        if not self.stopping.is_set() or code:
-            self._failed(letter_id, letter, code, problem, address, receiver)
+        if code or not self.stopping.is_set():
+            self._failed(letter, code, problem, address, receiver)
         return False
 
     def _send(self, letter: Letter) -> int:
@@ -252,13 +254,13 @@ class Postman(Service):
             with self._news:
                 self._errands.discard(errand)
 
-    def _forget(self, letter_id: str) -> None:
+    def _forget(self, letter: Letter) -> None:
         with self._news:
-            self._known.discard(letter_id)
+            self._known.discard(letter.id)
 
-    def _delivered(self, letter_id: str, address: str, receiver: _Receiver) -> None:
-        self._forget(letter_id)
-        self._change_outbox(OutboxChanges(done=[letter_id]))
+    def _delivered(self, letter: Letter, address: str, receiver: _Receiver) -> None:
+        self._forget(letter)
+        self._change_outbox(OutboxChanges(done=[letter.id]))
         with self._news:
             was_in_trouble, receiver.is_in_trouble = receiver.is_in_trouble, False
             if was_in_trouble:  # it is back: what waits for its next try need not
@@ -270,25 +272,14 @@ class Postman(Service):
             _log.info("%s takes callbacks again", address)
 
     def _failed(
-        self,
-        letter_id: str,
-        letter: Letter | None,
-        code: int,
-        problem: str,
-        address: str,
-        receiver: _Receiver,
+        self, letter: Letter, code: int, problem: str, address: str, receiver: _Receiver
     ) -> None:
         now = self._now()
-        if letter is None:  # the disk: the letter is read again later
-            with self._news:
-                heapq.heappush(receiver.due, (now + LOOK_S, next(self._numbers), letter_id))
-            _log.error("callback %s waits: %s", letter_id, problem)
-            return
         letter.tries += 1
         letter.problem = problem
         if code == GONE or now >= letter.created_at + GIVE_UP_S:
             letter.given_up_at = now
-            self._forget(letter_id)
+            self._forget(letter)
             _log.error(
                 "the end of job %s is not told to %s: %s; given up after %d tries",
                 letter.job,
@@ -298,12 +289,12 @@ class Postman(Service):
             )
         else:
             letter.next_at = min(now + backoff_s(letter.tries), letter.created_at + GIVE_UP_S)
-        self._change_outbox(OutboxChanges(tried=[letter]))
+        self._change_outbox(OutboxChanges(tried=[copy.copy(letter)]))
+        is_new = not receiver.is_in_trouble and code != GONE
         with self._news:
-            is_new = not receiver.is_in_trouble and code != GONE
             receiver.is_in_trouble = receiver.is_in_trouble or is_new
             if letter.given_up_at is None:
-                self._post(letter.url, letter.next_at, letter_id)
+                self._post(letter)
         if is_new:
             _log.warning("%s does not take callbacks: %s; tried again", address, problem)
 

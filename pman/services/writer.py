@@ -267,6 +267,7 @@ def _fold_outbox(changes: Iterable[_Change], lost: set[str]) -> OutboxChanges | 
         if change.is_end and change.jobs[0].name not in lost:
             new.append(letter_for(change.jobs[0], change.events[-1]))
         if change.outbox is not None:
+            new += change.outbox.new
             tried += change.outbox.tried
             done += change.outbox.done
     return OutboxChanges(new, tried, done) if new or tried or done else None
