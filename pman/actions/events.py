@@ -25,7 +25,7 @@ class EventsMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What `events` takes."""
 
     since: Annotated[
-        Annotated[int, msgspec.Meta(ge=0, lt=2**63)] | None,
+        Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)] | None,
         _about(
             "number of the last event that is known already; 0: all that there are; without it"
             " only what comes from now on"
