@@ -102,6 +102,11 @@ class EventLog:
         """Number of the newest event."""
         return self._last_seq
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether anybody has subscribed: who does so later looks by itself what came before."""
+        return bool(self._subscribers)
+
     # --- writing --------------------------------------------------------------------------
 
     def publish(self, events: Sequence[Event], first_seq: int) -> None:
