@@ -24,6 +24,7 @@ from pman.config import Settings
 from pman.descriptors import raise_limit
 from pman.dispatcher import Dispatcher
 from pman.job.record import Job
+from pman.jobdb.events import EventLog
 from pman.jobdb.opening import OpenJobDB, open_job_db
 from pman.jobdb.store import JobStore
 from pman.output import OutputFiles
@@ -35,12 +36,15 @@ from pman.services.directive import DirectiveWatcher
 from pman.services.endpoint import is_loopback
 from pman.services.errands import Errands
 from pman.services.front import Front
+from pman.services.herald import Herald
 from pman.services.keeper import Keeper
 from pman.services.listener import Listener
+from pman.services.postman import Postman
 from pman.services.progress import ProgressWatcher
 from pman.services.pump import Pump
 from pman.services.queuedriver import QueueDriver
 from pman.services.saver import Saver
+from pman.services.signing import open_signer
 from pman.services.timers import Timers
 from pman.services.writer import Writer
 from pman.wire import HOST
@@ -97,7 +101,12 @@ class Daemon:
         errands = Errands(ERRAND_THREADS)
         try:
             output = OutputFiles(settings.db_path / "output", settings.max_inline_output_bytes)
-            writer = Writer(job_db.database)
+            database = job_db.database
+            events = EventLog(database.first_seq, database.next_seq - 1, job_db.reader.events)
+            writer = Writer(database, settings.keep_events)
+            herald = Herald(events)
+            writer.on_events(events.publish)
+            writer.on_events(herald.ring)
             store = JobStore(writer)
             store.load(job_db.jobs)
             job_db.jobs.clear()
@@ -111,6 +120,7 @@ class Daemon:
             dispatcher = Dispatcher(
                 ActionContext(
                     store=store,
+                    events=events,
                     backends=self._backends,
                     settings=settings,
                     output=output,
@@ -135,7 +145,8 @@ class Daemon:
             progress = ProgressWatcher(store, self._backends, output)
             watchers = [] if settings.disable_progress else [progress]
             observe = progress.with_last(queue.observe) if watchers else queue.observe
-            self._start([writer, timers, saver, closer])
+            postmen = self._postmen(job_db, writer, timers)
+            self._start([writer, timers, saver, closer, *postmen])
             unfinished = store.unfinished()
             given = queue.take_over(unfinished)
             for backend in self._backends.values():
@@ -143,7 +154,7 @@ class Daemon:
             for backend in self._backends.values():
                 errands.submit(queue.reconcile, backend, given[backend.name])
             self._name_left_behind(unfinished)
-            self._start([driver, keeper, pump, *watchers, *listeners, front, directives])
+            self._start([driver, keeper, pump, *watchers, *listeners, front, directives, herald])
             self._announce(front)
             self._stop.wait()
             code = self._finish()
@@ -184,6 +195,18 @@ class Daemon:
                 " --disableHostJobs"
             )
         return auth
+
+    def _postmen(self, job_db: OpenJobDB, writer: Writer, timers: Timers) -> list[Postman]:
+        """Make who delivers callbacks, if any are allowed; else what waits in the outbox stays."""
+        settings = self.settings
+        if not settings.callback_hosts:
+            return []
+        signer = open_signer(settings.callback_secret, settings.db_path)
+        postman = Postman(
+            job_db.reader, writer.change_outbox, signer, settings.callback_hosts, timers
+        )
+        writer.on_letters(postman.take)
+        return [postman]
 
     def _make_backends(self, instance: str, output: OutputFiles) -> dict[str, Backend]:
         """Make the host backend and the one for containers, if there is one of that name."""

@@ -24,10 +24,13 @@ from pman.dispatcher import Dispatcher
 from pman.http.deferred import Deferred
 from pman.http.message import Request, Response
 from pman.http.streaming import Body
+from pman.jobdb.events import EventLog
+from pman.jobdb.reader import Reader
 from pman.jobdb.store import JobStore
 from pman.output import OutputFiles
 from pman.queue import JobQueue
 from pman.services.errands import Errands
+from pman.services.herald import Herald
 from pman.services.queuedriver import QueueDriver
 from pman.services.saver import Saver
 from pman.services.timers import Timers
@@ -117,6 +120,13 @@ def harness(folder: Path, auth: TokenAuth | None = None, **settings: Any) -> Ite
     stopped = threading.Event()
     with running_writer(folder) as writer, contextlib.closing(Errands(1)) as errands:
         store = JobStore(writer)
+        database = writer._database
+        reader = Reader(database.path)
+        events = EventLog(database.first_seq, database.next_seq - 1, reader.events)
+        herald = Herald(events)
+        writer.on_events(events.publish)
+        writer.on_events(herald.ring)
+        herald.start()
         saver = Saver(chosen, store, output)
         saver.start()
         timers = Timers()
@@ -128,6 +138,7 @@ def harness(folder: Path, auth: TokenAuth | None = None, **settings: Any) -> Ite
         yield Harness(
             ActionContext(
                 store=store,
+                events=events,
                 backends={"host": backend},
                 settings=chosen,
                 output=output,
@@ -141,5 +152,7 @@ def harness(folder: Path, auth: TokenAuth | None = None, **settings: Any) -> Ite
             auth,
         )
         stop(driver)
+        stop(herald)
+        reader.close()
         stop(timers)
         stop(saver)

@@ -124,6 +124,7 @@ ACTION_TABLE: dict[str, Entry] = {
     "DBctl": Entry(True, lambda _: [{"do": do} for do in ("save", "load", "clear", "list")]),
     "delete": Entry(True, _selecting),
     "done": Entry(False, _selecting),
+    "events": Entry(False, lambda _: []),
     "fileiosetup": Entry(False, lambda job: [{"value": job.jid}]),
     "get": Entry(False, _looks),
     "hello": Entry(False, lambda job: [{"askAbout": "echoBack", "echoBack": job.jid}]),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pman.errors import SnapshotError
+from pman.job.event import Event
 from pman.job.record import HostFacts, Job, Part, local_stamp
 from pman.job.state import JobState
 from pman.jobdb.database import Database
@@ -78,16 +79,29 @@ class MemoryJournal:
     def __init__(self) -> None:
         self.queue: list[Commit] = []
         self.log: list[tuple[str, Any]] = []
+        self.events: list[Event] = []
 
-    def write(self, job: Job, *, fresh: bytes | None = None, on_done: Done | None = None) -> Commit:
+    def write(
+        self,
+        job: Job,
+        *,
+        fresh: bytes | None = None,
+        on_done: Done | None = None,
+        events: Sequence[Event] = (),
+    ) -> Commit:
+        self.events += events
         self.log.append(("fresh" if fresh is not None else "write", job))
         return self._add(Commit(on_done))
 
-    def delete(self, names: Sequence[str]) -> Commit:
+    def delete(self, names: Sequence[str], events: Sequence[Event] = ()) -> Commit:
+        self.events += events
         self.log.append(("delete", tuple(names)))
         return self._settled()
 
-    def replace(self, names: Sequence[str], jobs: Sequence[Job]) -> Commit:
+    def replace(
+        self, names: Sequence[str], jobs: Sequence[Job], events: Sequence[Event] = ()
+    ) -> Commit:
+        self.events += events
         self.log.append(("replace", (tuple(names), tuple(jobs))))
         return self._settled()
 

@@ -15,6 +15,7 @@ from pman.errors import RequestError, shown
 from pman.http.streaming import Body
 from pman.job.reading import read_struct
 from pman.job.record import Job
+from pman.jobdb.events import EventLog
 from pman.jobdb.scope import ScopedStore
 from pman.jobdb.store import JobStore
 from pman.output import OutputFiles
@@ -151,6 +152,7 @@ class ActionContext:
 
     Attributes:
         store: The jobs, as far as they exist for the caller.
+        events: What has happened to them.
         backends: Places to run jobs, by name.
         settings: The daemon's settings.
         output: What jobs printed.
@@ -163,6 +165,7 @@ class ActionContext:
     """
 
     store: JobStore | ScopedStore
+    events: EventLog
     backends: Mapping[str, Backend]
     settings: Settings
     output: OutputFiles

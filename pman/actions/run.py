@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import urllib.parse
 from typing import Any
 
 from pman.actions import action
@@ -13,6 +12,7 @@ from pman.actions.base import ActionContext, ActionRequest, Answer, Later, Outco
 from pman.auth import Role
 from pman.backends.base import Backend
 from pman.errors import BackendUnavailable, Forbidden, PmanError, RequestError, shown
+from pman.job.callback import check_allowed, parse_target
 from pman.job.record import Job, new_job
 from pman.job.spec import JobSpec, RunOptions
 from pman.jobdb.view import with_service_name
@@ -77,7 +77,8 @@ def read(request: ActionRequest, context: ActionContext) -> Asked:
     spec = spec_of(request)
     backend = choose_backend(spec, context)
     check_place(backend.name, request.caller, context.settings)
-    _check_callback(spec.callback, context.settings.callback_hosts)
+    if spec.callback:
+        check_allowed(parse_target(spec.callback), context.settings.callback_hosts)
     after = [_newest(jid, context) for jid in spec.after]
     if not _is_there_already(spec, request, context):
         _check(spec, backend, request, context)
@@ -117,26 +118,6 @@ def _newest(jid: str, context: ActionContext) -> Job:
     for job in reversed(context.store.find("jid", jid)):
         return job
     raise RequestError(f"after is {shown(jid)}, expected ids of jobs that are there", field="after")
-
-
-def _check_callback(url: str, allowed: tuple[str, ...]) -> None:
-    """Refuse a callback to a host that `--callbackHosts` does not name.
-
-    Raises:
-        Forbidden: It is one.
-    """
-    if not url or "*" in allowed:
-        return
-    parts = urllib.parse.urlsplit(url)
-    host = (parts.hostname or "").lower()
-    shown_host = f"[{host}]" if ":" in host else host
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    names = {name.lower() for name in allowed}
-    if not names & {host, shown_host, f"{shown_host}:{port}"}:
-        raise Forbidden(
-            f"callback goes to {shown(host)}, expected a host that --callbackHosts names",
-            field="callback",
-        )
 
 
 def _is_there_already(spec: JobSpec, request: ActionRequest, context: ActionContext) -> bool:

@@ -217,6 +217,7 @@ def new_job(spec: JobSpec, backend: str, now_s: float) -> Job:
         meta=json.dumps(spec.meta),
         backend=backend,
         container=spec.container,
+        callback=spec.callback,
         accepted_at=now_s,
         labels=spec.labels or None,
         priority=spec.priority,
@@ -224,7 +225,6 @@ def new_job(spec: JobSpec, backend: str, now_s: float) -> Job:
         backoff_s=spec.backoff_s if spec.retries else 0.0,
         timeout_s=spec.timeout_s,
         pending_timeout_s=spec.pending_timeout_s,
-        callback=spec.callback,
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import urllib.parse
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from pman.errors import RequestError, shown
+from pman.job.callback import parse_target
 from pman.job.pairs import environment, labels
 from pman.job.reading import read_struct
 
@@ -215,18 +215,11 @@ def _stdin(value: str | None) -> str | None:
     return value
 
 
-def _callback(value: str | None) -> str:
-    """Return the URL of a callback; who may be called back, `run` decides."""
-    if value is None:
-        return ""
-    try:
-        parts = urllib.parse.urlsplit(value)
-        is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_good = False
-    if not is_good or any(character <= " " or character == "\x7f" for character in value):
-        raise _wrong("callback", value, "a URL that begins with http:// or https://")
-    return value
+def _callback(url: str | None) -> str:
+    """Return the URL to call back, "" for none; which may be, `run` decides."""
+    if url:
+        parse_target(url)
+    return url or ""
 
 
 def _wrong(field: str, value: Any, expected: str) -> RequestError:

@@ -6,17 +6,26 @@ import contextlib
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
+
 from pman.errors import SnapshotError
+from pman.job.event import Event
 from pman.job.record import Job
+from pman.jobdb.event_json import decode_event, encode_event
+from pman.jobdb.outbox import MAX_LETTERS, OutboxChanges
 from pman.jobdb.record_json import decode_record, encode_record
 
 _log = logging.getLogger(__name__)
 
 #: Layout of the tables, kept in `user_version`; 0 is a file that was never finished.
-SCHEMA = 1
+SCHEMA = 2
+
+#: The first layout, which had neither events nor an outbox.
+SCHEMA_OF_JOBS = 1
 
 #: What SQLite puts beside its file.
 COMPANIONS = ("-wal", "-shm")
@@ -24,14 +33,35 @@ COMPANIONS = ("-wal", "-shm")
 #: How long to wait for somebody who looks into the file, seconds.
 BUSY_TIMEOUT_S = 5.0
 
+#: Events that may be too many before the oldest go, and most that go at a time.
+PRUNE_SLACK, PRUNE_MOST = 1_000, 5_000
+
 _CREATE = (
     "CREATE TABLE jobs (seq INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, record BLOB NOT NULL)",
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+)
+_ADD_EVENTS_AND_OUTBOX = (
+    "CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, event BLOB NOT NULL)",
+    "CREATE TABLE outbox (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, job TEXT NOT NULL,"
+    " url TEXT NOT NULL, body BLOB NOT NULL, created_at REAL NOT NULL, next_at REAL NOT NULL,"
+    " tries INTEGER NOT NULL, problem TEXT NOT NULL, given_up_at REAL)",
     f"PRAGMA user_version = {SCHEMA}",
 )
 _UPSERT = (
     "INSERT INTO jobs (name, record) VALUES (?, ?)"
     " ON CONFLICT (name) DO UPDATE SET record = excluded.record"
+)
+_LAST_SEQ = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
+_ADD_LETTER = (
+    "INSERT OR REPLACE INTO outbox"
+    " (id, job, url, body, created_at, next_at, tries, problem, given_up_at)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_KEEP_TRIES = "UPDATE outbox SET next_at = ?, tries = ?, problem = ?, given_up_at = ? WHERE id = ?"
+_DROP_OLDEST_LETTERS = (
+    "DELETE FROM outbox WHERE seq IN"
+    " (SELECT seq FROM outbox ORDER BY given_up_at IS NULL, seq LIMIT"
+    " max(0, (SELECT count(*) FROM outbox) - ?))"
 )
 
 #: Result codes that mean "this is not, or no longer, a data base".
@@ -43,11 +73,18 @@ class DatabaseDamaged(SnapshotError):
 
 
 class Database:
-    """The jobs on disk; `seq` keeps the order of acceptance."""
+    """The jobs on disk, `seq` keeps the order of acceptance; their events; the outbox.
+
+    Attributes:
+        keep_events: About how many events are kept; 0: all.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.keep_events = 0
         self._connection: sqlite3.Connection | None = None
+        self._seqs: tuple[int, int] | None = None  # of the oldest event and of the next one
+        self._is_unsure = False  # whether the last transaction, which failed, is durable
 
     @classmethod
     def create(cls, path: Path, jobs: Iterable[Job], instance: str) -> Database:
@@ -59,12 +96,13 @@ class Database:
         Raises:
             SnapshotError: The disk would not take it.
         """
-        with _translated(path):
+        with translated(path):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         database = cls(path)
         with database._transaction() as connection:
             for statement in _CREATE:
                 connection.execute(statement)
+            _add_events_and_outbox(connection)
             connection.execute("INSERT INTO meta VALUES ('instance', ?)", (instance,))
             connection.executemany(_UPSERT, ((job.name, encode_record(job)) for job in jobs))
         return database
@@ -79,7 +117,7 @@ class Database:
         """
         database = cls(path)
         try:
-            with _translated(path):
+            with translated(path):
                 database._check(database._connect())
         except SnapshotError:
             database.close()
@@ -93,7 +131,7 @@ class Database:
             SnapshotError: The file cannot be read.
         """
         jobs = []
-        with _translated(self.path):
+        with translated(self.path):
             for name, record in self._connect().execute(
                 "SELECT name, record FROM jobs ORDER BY seq"
             ):
@@ -109,7 +147,7 @@ class Database:
         Raises:
             SnapshotError: The file cannot be read.
         """
-        with _translated(self.path):
+        with translated(self.path):
             return [row[0] for row in self._connect().execute("SELECT name FROM jobs")]
 
     def instance(self) -> str:
@@ -118,7 +156,7 @@ class Database:
         Raises:
             DatabaseDamaged: It has none.
         """
-        with _translated(self.path):
+        with translated(self.path):
             row = (
                 self._connect().execute("SELECT value FROM meta WHERE key = 'instance'").fetchone()
             )
@@ -126,18 +164,82 @@ class Database:
             raise DatabaseDamaged(f"{self.path} has no instance")
         return str(row[0])
 
-    def apply(self, upserts: Sequence[tuple[str, bytes]], deletes: Sequence[str]) -> None:
+    @property
+    def first_seq(self) -> int:
+        """Number of the oldest event, or of the next one when there is none.
+
+        Raises:
+            SnapshotError: The file cannot be read.
+        """
+        return self._event_seqs()[0]
+
+    @property
+    def next_seq(self) -> int:
+        """Number of the next event.
+
+        Raises:
+            SnapshotError: The file cannot be read.
+        """
+        return self._event_seqs()[1]
+
+    def apply(
+        self,
+        upserts: Sequence[tuple[str, bytes]],
+        deletes: Sequence[str],
+        events: Sequence[Event] = (),
+        outbox: OutboxChanges | None = None,
+    ) -> None:
         """Change jobs in one transaction; durable on return.
 
         Args:
             upserts: Name and record; a name that is new, or deleted here, goes behind all others.
             deletes: Names; removed first.
+            events: What has happened, with numbers from `next_seq` on.
+            outbox: Letters to add, to keep the tries of, to remove.
         Raises:
-            SnapshotError: Nothing was changed; the next call starts afresh.
+            SnapshotError: Nothing was changed; the next call starts afresh. Where a disk that
+                reported a failure has kept the change all the same, the next call takes back what
+                it does not hold itself.
         """
-        with self._transaction() as connection:
-            connection.executemany("DELETE FROM jobs WHERE name = ?", ((n,) for n in deletes))
-            connection.executemany(_UPSERT, upserts)
+        first, seq = self._event_seqs()
+        try:
+            with self._transaction() as connection:
+                if self._is_unsure:
+                    _take_back(connection, seq, {name for name, _ in upserts})
+                connection.executemany("DELETE FROM jobs WHERE name = ?", ((n,) for n in deletes))
+                connection.executemany(_UPSERT, upserts)
+                if events:
+                    connection.executemany(
+                        "INSERT INTO events VALUES (?, ?)",
+                        ((event.seq, encode_event(event)) for event in events),
+                    )
+                    seq += len(events)
+                    first = self._prune(connection, first, seq)
+                if outbox is not None:
+                    _change_outbox(connection, outbox)
+        except BaseException:
+            self._is_unsure = True
+            raise
+        self._is_unsure = False
+        self._seqs = first, seq
+
+    def _event_seqs(self) -> tuple[int, int]:
+        if self._seqs is None:
+            with translated(self.path):
+                connection = self._connect()
+                last = connection.execute(_LAST_SEQ).fetchone()[0]
+                first = connection.execute("SELECT min(seq) FROM events").fetchone()[0]
+            self._seqs = last + 1 if first is None else first, last + 1
+        return self._seqs
+
+    def _prune(self, connection: sqlite3.Connection, first: int, next_seq: int) -> int:
+        """Remove the oldest events if there are too many; return the number of the oldest left."""
+        surplus = next_seq - first - self.keep_events
+        if not self.keep_events or surplus <= PRUNE_SLACK:
+            return first
+        first += min(surplus, PRUNE_MOST)
+        connection.execute("DELETE FROM events WHERE seq < ?", (first,))
+        return first
 
     def close(self) -> None:
         """Give the file back; may be called twice."""
@@ -168,16 +270,20 @@ class Database:
         schema = connection.execute("PRAGMA user_version").fetchone()[0]
         if schema == 0:
             raise DatabaseDamaged(f"{self.path} is empty")
-        if schema != SCHEMA:
+        if schema not in (SCHEMA_OF_JOBS, SCHEMA):
             raise SnapshotError(f"{self.path} has schema {schema}, expected {SCHEMA}")
         problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if problem != "ok":
             raise DatabaseDamaged(f"{self.path}: {problem}")
+        if schema == SCHEMA_OF_JOBS:
+            with self._transaction() as changing:
+                _add_events_and_outbox(changing)
+            _log.info("%s has a log of events from now on; older pmans can't read it", self.path)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
-            with _translated(self.path):
+            with translated(self.path):
                 connection = self._connect()
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
@@ -189,8 +295,58 @@ class Database:
             raise
 
 
+def _add_events_and_outbox(connection: sqlite3.Connection) -> None:
+    """Make the tables that schema 2 has beyond schema 1.
+
+    Numbers of events begin with the time, in microseconds: a file that takes the place of a lost
+    one goes on above all numbers that clients have been given, as nobody makes a million a second.
+    """
+    for statement in _ADD_EVENTS_AND_OUTBOX:
+        connection.execute(statement)
+    connection.execute(
+        "INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?)",
+        (time.time_ns() // 1000,),
+    )
+
+
+def _take_back(connection: sqlite3.Connection, seq: int, written: set[str]) -> None:
+    """Undo what a transaction did that was taken for failed, but for what is written again now.
+
+    Everything in it comes again, with its events, but for new jobs: those were refused.
+
+    Args:
+        seq: Number of the first event that it may have written.
+        written: Names of the jobs that are written now.
+    """
+    rows = connection.execute("SELECT event FROM events WHERE seq >= ?", (seq,)).fetchall()
+    if rows:
+        refused = {decode_event(raw).job for (raw,) in rows} - written
+        connection.executemany("DELETE FROM jobs WHERE name = ?", ((name,) for name in refused))
+        connection.execute("DELETE FROM events WHERE seq >= ?", (seq,))
+
+
+def _change_outbox(connection: sqlite3.Connection, changes: OutboxChanges) -> None:
+    connection.executemany(
+        "DELETE FROM outbox WHERE id = ?", ((letter_id,) for letter_id in changes.done)
+    )
+    connection.executemany(
+        _KEEP_TRIES,
+        (
+            (each.next_at, each.tries, each.problem, each.given_up_at, each.id)
+            for each in changes.tried
+        ),
+    )
+    if changes.new:
+        connection.executemany(_ADD_LETTER, map(msgspec.structs.astuple, changes.new))
+        dropped = connection.execute(_DROP_OLDEST_LETTERS, (MAX_LETTERS,)).rowcount
+        if dropped:
+            _log.error(
+                "%d callbacks are dropped: more than %d wait to be delivered", dropped, MAX_LETTERS
+            )
+
+
 @contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def translated(path: Path) -> Iterator[None]:
     """Turn what SQLite and the system raise into `SnapshotError` with a reason."""
     try:
         yield

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from pman.errors import SnapshotError
+from pman.job.event import Event
 from pman.job.record import Job
 
 #: Called once with None when the change is durable, or with the reason why it will never be.
@@ -53,12 +54,20 @@ class Commit:
 
     def settle(self, error: SnapshotError | None = None) -> None:
         """Say how it ended; called once, by the journal."""
+        self.call_back(error)
+        self.release()
+
+    def call_back(self, error: SnapshotError | None = None) -> None:
+        """As `settle`, but let nobody go on who waits; `release` does."""
         with self._lock:
             self._is_done = True
             self._error = error
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback(error)
+
+    def release(self) -> None:
+        """Let those go on who wait; called once, after `call_back`."""
         self._event.set()
 
     def postpone(self, error: SnapshotError) -> None:
@@ -69,9 +78,19 @@ class Commit:
 
 
 class Journal(Protocol):
-    """Makes changes durable, in the order in which they were handed over. Never blocks."""
+    """Makes changes durable, in the order in which they were handed over. Never blocks.
 
-    def write(self, job: Job, *, fresh: bytes | None = None, on_done: Done | None = None) -> Commit:
+    The events of a change are durable with it, in this order, or never come to be.
+    """
+
+    def write(
+        self,
+        job: Job,
+        *,
+        fresh: bytes | None = None,
+        on_done: Done | None = None,
+        events: Sequence[Event] = (),
+    ) -> Commit:
         """Have the state of one job written.
 
         Args:
@@ -80,12 +99,16 @@ class Journal(Protocol):
                 does not take it; the state of a known job is kept and tried again instead.
             on_done: As in `Commit.on_done`; called in the order of the writes, never from within
                 `write`.
+            events: What has happened to the job. If this is its end, and somebody is to be called
+                back, the letter is durable with it.
         Raises:
             SnapshotError: `fresh` was given, and the journal takes nothing any more.
         """
 
-    def delete(self, names: Sequence[str]) -> Commit:
+    def delete(self, names: Sequence[str], events: Sequence[Event] = ()) -> Commit:
         """Have jobs removed; tried again until it works."""
 
-    def replace(self, names: Sequence[str], jobs: Sequence[Job]) -> Commit:
+    def replace(
+        self, names: Sequence[str], jobs: Sequence[Job], events: Sequence[Event] = ()
+    ) -> Commit:
         """Have jobs removed and others put behind all that are left, in one transaction."""

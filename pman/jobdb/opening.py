@@ -19,6 +19,7 @@ from pman.jobdb import orphans, tree22
 from pman.jobdb.database import COMPANIONS, Database, DatabaseDamaged
 from pman.jobdb.lock import DBLock
 from pman.jobdb.private import make_folder, make_inner_folder, write_private
+from pman.jobdb.reader import Reader
 from pman.jobdb.snapshot import SNAPSHOT_NAME, SnapshotFolder
 from pman.output import OutputFiles
 
@@ -44,15 +45,18 @@ class OpenJobDB:
         database: For the writer.
         jobs: All jobs, in order of acceptance.
         instance: Name of this job DB; stays the same over restarts.
+        reader: For what is not kept in memory.
     """
 
     lock: DBLock
     database: Database
     jobs: list[Job]
     instance: str
+    reader: Reader
 
     def close(self) -> None:
         """Give file and lock back; may be called twice."""
+        self.reader.close()  # first: whoever closes last tidies up, and should be able to write
         self.database.close()
         self.lock.release()
 
@@ -83,7 +87,7 @@ def open_job_db(settings: Settings) -> OpenJobDB:
     except BaseException:
         lock.release()
         raise
-    return OpenJobDB(lock, database, jobs, instance)
+    return OpenJobDB(lock, database, jobs, instance, Reader(database.path))
 
 
 def _open_or_make(settings: Settings) -> tuple[Database, list[Job]]:

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from pman.errors import JobConflict, SnapshotError, UnknownJob
+from pman.job import event
 from pman.job.observation import Observation
 from pman.job.record import Job
 from pman.job.state import check_transition
@@ -164,7 +165,7 @@ class JobStore:
                 return None
             check_transition(job.state, new.state, is_retry=new.attempt > job.attempt)
             new.revision = job.revision + 1
-            commit = self._replace(new)
+            commit = self._replace(job, new)
         self._deliver()
         return new, commit
 
@@ -215,20 +216,24 @@ class JobStore:
             SnapshotError: The change is in memory, but not on the disk yet.
         """
         with self._lock:
+            at_s = self._now()
             gone = {job.name: job for job in self._jobs.values() if job.state.is_final}
             for job in gone.values():
                 self._take_out(job)
             placed: list[Job] = []
+            events: list[event.Event] = []
             for job in jobs:
                 if job.name in self._jobs or job.name in self._pending:
                     continue
+                events += self._replacement(gone.get(job.name), job, at_s)
                 former = gone.pop(job.name, job)
                 revision = max(job.revision, former.revision) + 1
                 number = self._order.take_number()
                 new = msgspec.structs.replace(job, revision=revision, order=number)
                 placed.append(self._put(new))
             names = [*gone, *(job.name for job in placed)]
-            commit = self._journal.replace(names, placed)
+            events[:0] = [event.deleted(job, at_s) for job in gone.values()]
+            commit = self._journal.replace(names, placed, events)
         self._tell_exchange(list(gone.values()), placed)
         commit.wait(REMOVE_TIMEOUT_S)
         return list(gone.values())
@@ -431,7 +436,10 @@ class JobStore:
         # Under the lock, so that the order in the journal is the order here; `_committed` waits
         # for it.
         pending.commit = self._journal.write(
-            job, fresh=record, on_done=functools.partial(self._committed, pending)
+            job,
+            fresh=record,
+            on_done=functools.partial(self._committed, pending),
+            events=[event.accepted(job, self._now())],
         )
         self._pending[job.name] = pending
         self._pending_by_jid.add(job.jid, job.name)
@@ -441,10 +449,10 @@ class JobStore:
     def _change(self, job: Job, observation: Observation) -> Job:
         new = merge(job, allowed(job, observation), self._now)
         if new is not job:
-            self._replace(new)
+            self._replace(job, new)
         return new
 
-    def _replace(self, new: Job) -> Commit:
+    def _replace(self, former: Job, new: Job) -> Commit:
         """Put a changed job in its place, and have it written; waiters are told by `_deliver`."""
         self._put(new)
         waiters: Sequence[OnJob] = ()
@@ -453,7 +461,8 @@ class JobStore:
             waiters = self._waiters.pop(new.name, ())
             self._unsettled.add(new.name)
             on_done = functools.partial(self._settled, new)
-        commit = self._journal.write(new, on_done=on_done)
+        events = event.changes(former, new, self._now())
+        commit = self._journal.write(new, on_done=on_done, events=events)
         if waiters:
             self._events.append((new, waiters))
         return commit
@@ -478,7 +487,16 @@ class JobStore:
             self._take_out(job)
             if waiters := self._waiters.pop(job.name, None):
                 self._events.append((job, waiters))
-        return self._journal.delete([job.name for job in jobs])
+        at_s = self._now()
+        events = [event.deleted(job, at_s) for job in jobs]
+        return self._journal.delete([job.name for job in jobs], events)
+
+    @staticmethod
+    def _replacement(former: Job | None, job: Job, at_s: float) -> list[event.Event]:
+        """Return the events of a job that is put in the place of a former one, or comes anew."""
+        if former is None:
+            return [event.accepted(job, at_s)]
+        return event.changes(former, job, at_s)
 
     def _take_out(self, job: Job) -> None:
         del self._jobs[job.name]
@@ -509,7 +527,8 @@ class JobStore:
             if error is not None:
                 return
             if pending.is_abandoned:
-                self._journal.delete([job.name])  # its submitter was told that it failed
+                # Its submitter was told that it failed.
+                self._journal.delete([job.name], [event.deleted(job, self._now())])
                 return
             self._put(job)
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from pman.errors import PmanError, SnapshotError
+from pman.job.event import Event
 from pman.job.record import Job
 from pman.jobdb.database import Database
 from pman.jobdb.journal import Commit, Done
+from pman.jobdb.outbox import Letter, OutboxChanges, letter_for
 from pman.jobdb.record_json import UNSPELLABLE, encode_record
 from pman.services.base import Service
 
@@ -30,6 +32,9 @@ class _Change(msgspec.Struct):
         deletes: Names; go first.
         jobs: States to write; `record` is the encoded form of the only one, if there is one.
         is_fresh: Fails at once instead of being tried again.
+        events: What has happened; numbered when it is written.
+        is_end: Whether somebody is to be called back, as this is the end of the only job.
+        outbox: What has become of letters.
     """
 
     commit: Commit
@@ -37,44 +42,104 @@ class _Change(msgspec.Struct):
     jobs: Sequence[Job] = ()
     record: bytes | None = None
     is_fresh: bool = False
+    events: Sequence[Event] = ()
+    is_end: bool = False
+    outbox: OutboxChanges | None = None
+
+
+class _Batch(msgspec.Struct):
+    """What one transaction writes; see `Database.apply`."""
+
+    upserts: list[tuple[str, bytes]]
+    deletes: list[str]
+    events: list[Event]
+    outbox: OutboxChanges | None
+
+
+#: Takes events that have become durable, and the number of the oldest one that is left.
+OnEvents = Callable[[Sequence[Event], int], None]
+
+#: Takes letters that have become durable.
+OnLetters = Callable[[Sequence[Letter]], None]
 
 
 class Writer(Service):
     """A `Journal`: whatever came in while one commit was under way makes up the next one."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, keep_events: int = 0) -> None:
+        """Prepare a writer.
+
+        Args:
+            keep_events: About how many events stay on disk; 0: all.
+        """
         super().__init__("writer")
         self._database = database
+        database.keep_events = keep_events
+        self._events_callbacks: list[OnEvents] = []
+        self._letters_callbacks: list[OnLetters] = []
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._queue: list[_Change] = []
         self._is_closed = False
         self._kept: list[_Change] = []  # of the writer's thread alone: to be tried again
 
+    def on_events(self, callback: OnEvents) -> None:
+        """Have `callback` called with events that have become durable, in order.
+
+        Called by the thread that writes, before anybody goes on who waits for the changes and after
+        these can be seen in the store: it must return at once.
+        """
+        self._events_callbacks.append(callback)
+
+    def on_letters(self, callback: OnLetters) -> None:
+        """Have `callback` called with letters that have become durable; as with `on_events`."""
+        self._letters_callbacks.append(callback)
+
     # --- the journal, from any thread -----------------------------------------------------
 
-    def write(self, job: Job, *, fresh: bytes | None = None, on_done: Done | None = None) -> Commit:
+    def write(
+        self,
+        job: Job,
+        *,
+        fresh: bytes | None = None,
+        on_done: Done | None = None,
+        events: Sequence[Event] = (),
+    ) -> Commit:
         """Have the state of one job written; see `Journal`.
 
         Raises:
             SnapshotError: `fresh` was given, and the writer has stopped.
         """
-        change = _Change(Commit(on_done), (), (job,), fresh, fresh is not None)
+        change = _Change(
+            Commit(on_done),
+            (),
+            (job,),
+            fresh,
+            fresh is not None,
+            events,
+            bool(job.callback) and job.state.is_final and bool(events),
+        )
         if not self._enqueue(change):
             if fresh is not None:
                 raise _closed()
             return _dropped()
         return change.commit
 
-    def delete(self, names: Sequence[str]) -> Commit:
+    def delete(self, names: Sequence[str], events: Sequence[Event] = ()) -> Commit:
         """Have jobs removed; see `Journal`."""
-        change = _Change(Commit(), tuple(names))
+        change = _Change(Commit(), tuple(names), events=events)
         return change.commit if self._enqueue(change) else _dropped()
 
-    def replace(self, names: Sequence[str], jobs: Sequence[Job]) -> Commit:
+    def replace(
+        self, names: Sequence[str], jobs: Sequence[Job], events: Sequence[Event] = ()
+    ) -> Commit:
         """Have jobs removed and others put behind all that are left; see `Journal`."""
-        change = _Change(Commit(), tuple(names), tuple(jobs))
+        change = _Change(Commit(), tuple(names), tuple(jobs), events=events)
         return change.commit if self._enqueue(change) else _dropped()
+
+    def change_outbox(self, changes: OutboxChanges) -> None:
+        """Have written what has become of letters; tried again until it works."""
+        self._enqueue(_Change(Commit(), outbox=changes))
 
     def _enqueue(self, change: _Change) -> bool:
         with self._lock:
@@ -125,7 +190,8 @@ class Writer(Service):
         if not changes:
             return True
         try:
-            self._database.apply(*_fold(changes))
+            batch = _fold(changes, self._database.next_seq)
+            self._database.apply(batch.upserts, batch.deletes, batch.events, batch.outbox)
         except SnapshotError as exc:
             self._keep(changes, exc)
             return False
@@ -133,8 +199,19 @@ class Writer(Service):
             _log.info("the job DB takes changes again")
         self._kept = []
         for change in changes:
-            change.commit.settle()
+            change.commit.call_back()
+        self._publish(batch)
+        for change in changes:
+            change.commit.release()
         return True
+
+    def _publish(self, batch: _Batch) -> None:
+        if batch.events:
+            for take_events in self._events_callbacks:
+                take_events(batch.events, self._database.first_seq)
+        if batch.outbox is not None and batch.outbox.new:
+            for take_letters in self._letters_callbacks:
+                take_letters(batch.outbox.new)
 
     def _keep(self, changes: Iterable[_Change], error: SnapshotError) -> None:
         if not self._kept:
@@ -149,8 +226,8 @@ class Writer(Service):
         self._kept = kept
 
 
-def _fold(changes: Iterable[_Change]) -> tuple[list[tuple[str, bytes]], list[str]]:
-    """Return records to write and names to delete first, the newest state of each job only."""
+def _fold(changes: Sequence[_Change], next_seq: int) -> _Batch:
+    """Return what to write: of each job only the newest state, but all that has happened to it."""
     newest: dict[str, tuple[Job, bytes | None]] = {}
     deletes: dict[str, None] = {}
     for change in changes:
@@ -159,8 +236,41 @@ def _fold(changes: Iterable[_Change]) -> tuple[list[tuple[str, bytes]], list[str
             deletes[name] = None
         for job in change.jobs:
             newest[job.name] = (job, change.record)
-    encoded = ((name, record or _encode(job)) for name, (job, record) in newest.items())
-    return [(name, record) for name, record in encoded if record is not None], list(deletes)
+    upserts = []
+    lost = set()
+    for name, (job, record) in newest.items():
+        encoded = record or _encode(job)
+        if encoded is None:
+            lost.add(name)
+        else:
+            upserts.append((name, encoded))
+    events = _number(changes, lost, next_seq)
+    return _Batch(upserts, list(deletes), events, _fold_outbox(changes, lost))
+
+
+def _number(changes: Iterable[_Change], lost: set[str], next_seq: int) -> list[Event]:
+    """Number the events, but for those of jobs whose state cannot be written."""
+    events: list[Event] = []
+    for change in changes:
+        for event in change.events:
+            if event.job not in lost:
+                event.seq = next_seq + len(events)
+                events.append(event)
+    return events
+
+
+def _fold_outbox(changes: Iterable[_Change], lost: set[str]) -> OutboxChanges | None:
+    new: list[Letter] = []
+    tried: list[Letter] = []
+    done: list[str] = []
+    for change in changes:
+        if change.is_end and change.jobs[0].name not in lost:
+            new.append(letter_for(change.jobs[0], change.events[-1]))
+        if change.outbox is not None:
+            new += change.outbox.new
+            tried += change.outbox.tried
+            done += change.outbox.done
+    return OutboxChanges(new, tried, done) if new or tried or done else None
 
 
 def _encode(job: Job) -> bytes | None:

@@ -29,6 +29,7 @@ HARMLESS = {
     "now",
     "errands",
     "timers",
+    "events",
     "queue",
 }
 

@@ -62,7 +62,6 @@ def test_after_a_job_of_somebody_else_is_refused_as_unknown(pman: Harness) -> No
         (("example.org:443",), "https://example.org/x", True),
         (("example.org:443",), "http://example.org/x", False),
         (("example.org",), "http://example.org.evil.net/", False),
-        (("example.org",), "http://example.org@evil.net/", False),
         (("::1",), "http://[::1]:80/", True),
     ],
 )

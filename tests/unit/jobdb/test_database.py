@@ -94,7 +94,7 @@ def test_later_schema_is_left_alone(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(SnapshotError, match="schema 99, expected 1") as caught:
+    with pytest.raises(SnapshotError, match="schema 99, expected 2") as caught:
         Database.open(path)
     assert not isinstance(caught.value, DatabaseDamaged)
 

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jobdb_builders import DEADLINE_S, finished_job, make_job, running_writer, stop
@@ -32,12 +33,14 @@ class GatedDatabase(Database):
         self.error: SnapshotError | None = None
         self.batches: list[tuple[list[str], list[str]]] = []
 
-    def apply(self, upserts: Sequence[tuple[str, bytes]], deletes: Sequence[str]) -> None:
+    def apply(
+        self, upserts: Sequence[tuple[str, bytes]], deletes: Sequence[str], *more: Any
+    ) -> None:
         self.entered.release()
         assert self.gate.wait(DEADLINE_S)
         if self.error is not None:
             raise self.error
-        super().apply(upserts, deletes)
+        super().apply(upserts, deletes, *more)
         self.batches.append(([name for name, _ in upserts], list(deletes)))
 
 
