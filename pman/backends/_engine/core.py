@@ -19,6 +19,7 @@ from pman.backends._engine.entries import Entry
 from pman.backends._engine.jobs import Jobs
 from pman.backends._engine.looks import SOURCE
 from pman.backends._engine.mover import Mover
+from pman.backends._engine.names import run_name
 from pman.backends._engine.order import Order, order_from_meta
 from pman.backends._engine.outage import Outage
 from pman.backends._engine.peeks import Peeks
@@ -29,7 +30,7 @@ from pman.backends._engine.timing import Timing
 from pman.backends._engine.watcher import Watcher
 from pman.backends.base import Backend, BackendContext, Observer
 from pman.errors import BackendUnavailable, PmanError, SubmitFailed
-from pman.job.record import Job
+from pman.job.record import Job, new_job
 from pman.job.spec import JobSpec
 from pman.output import STREAMS, joined
 
@@ -111,17 +112,35 @@ class EngineBackend(Backend):
         else:
             self._create(entry, order)
 
+    def describe(self, spec: JobSpec) -> dict[str, Any]:
+        """Return the engine's objects for a spec, by kind; its job's own name is made up.
+
+        Raises:
+            RequestError: As for `check`.
+            BackendUnavailable: The engine can't be asked.
+        """
+        order = self.order_of(spec.meta, new_job(spec, self.name, time.time()).name)
+        self._need_engine()
+        return self._engine.describe(order, engine_path(order, self.context.settings.store_base))
+
     def reconcile(self, jobs: Sequence[Job]) -> None:
         """Take over the jobs of a former daemon, as soon as the engine is there."""
         self._mover.post(lambda: self._jobs.reconcile(jobs))
 
     def cancel(self, job: Job, grace_s: float, signal: int | None = None) -> None:
-        """Have the job's containers ended."""
+        """Have the job's containers ended.
+
+        Raises:
+            RequestError: The engine can't send that signal.
+            BackendUnavailable: It can't be told now.
+        """
+        if signal is not None:
+            self._engine.check_signal(signal)
         if job.state.is_final:
             return
         if self._mover.ask(lambda: self._jobs.needs_engine(job), closed=False):
             self._need_engine()
-        self._mover.post(lambda: self._jobs.cancel(job, grace_s))
+        self._mover.post(lambda: self._jobs.cancel(job, grace_s, signal))
 
     def settled(self, job: Job) -> None:
         """Have the job's object removed, `keep_finished_s` later."""
@@ -134,12 +153,13 @@ class EngineBackend(Backend):
             BackendUnavailable: There may be an object, and the engine can't be told.
             OSError: A file can't be removed.
         """
-        handle = self._mover.ask(lambda: self._jobs.held(job.name), closed=None)
+        name = run_name(job)
+        handle = self._mover.ask(lambda: self._jobs.held(name), closed=None)
         if handle is not None:
             self._need_engine()
-            self._engine.remove(job.name, handle)
-        self._mover.post(lambda: self._jobs.forget(job.name))
-        self.context.output.remove(job.name)
+            self._engine.remove(name, handle)
+        self._mover.post(lambda: self._jobs.forget(name))
+        self.context.output.remove(name)
 
     def close(self) -> None:
         """Stop watching; jobs run on."""
@@ -154,9 +174,9 @@ class EngineBackend(Backend):
         """Return the text of all containers: from files, or what was last seen of a running job."""
         if job.state.is_final:
             return [self.log_text(job)]
-        text, is_due = self._peeks.text(job.name)
+        text, is_due = self._peeks.text(run_name(job))
         if is_due:
-            self._mover.post(lambda: self._jobs.peek(job.name))
+            self._mover.post(lambda: self._jobs.peek(run_name(job)))
         return [text]
 
     # --- for subclasses and others ----------------------------------------------------------
@@ -171,9 +191,9 @@ class EngineBackend(Backend):
 
     def log_text(self, job: Job) -> str:
         """Return the output of a final job: its workers in order, stdout before stderr."""
-        output = self.context.output
+        output, name = self.context.output, run_name(job)
         return joined(
-            output.read_text(job.name, worker, stream)
+            output.read_text(name, worker, stream)
             for worker in range(max(1, len(job.workers)))
             for stream in STREAMS
         )

@@ -52,7 +52,14 @@ class Finishing:
     def cancel(self, entry: Entry) -> None:
         """Begin the end of a job that the engine has and that was canceled."""
         assert entry.cancel_s is not None
-        self.end(entry, Stop(JobState.CANCELED, "canceled", "canceled", entry.cancel_s))
+        stop = Stop(
+            JobState.CANCELED,
+            "canceled",
+            "canceled",
+            entry.cancel_s,
+            signal=entry.cancel_signal,
+        )
+        self.end(entry, stop)
 
     def give_up(self, entry: Entry, view: View) -> None:
         """Begin the end of a job that can't be started."""

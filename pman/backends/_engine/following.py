@@ -170,7 +170,7 @@ class Following:
             entry.reason_since = now
             entry.start_tries = 0
             self._start_later(entry)
-        timeout_s = self._parts.settings.pending_timeout_s
+        timeout_s = self._table.pending_timeout_s(entry)
         # An engine that was away says at first what was so before, or is just starting.
         left_s = max(
             entry.waits_since + timeout_s - time.time(),

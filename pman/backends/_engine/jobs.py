@@ -88,6 +88,7 @@ class Jobs:
             entry.handle = job.handle
             entry.has_started = job.state is JobState.RUNNING
             entry.may_be_new = job.handle is None and not entry.has_started
+            entry.pending_timeout_s = job.pending_timeout_s
             entry.cancel_s = self._withdrawn.pop(job.name, None)
             entry.known_at = self._following.looks.count
             self._entries[job.name] = entry
@@ -113,6 +114,7 @@ class Jobs:
         if is_withdrawn or job.state.is_final or job.name in self._entries:
             return None
         entry = Entry(job.name, job.accepted_at, Stage.CREATING)
+        entry.pending_timeout_s = job.pending_timeout_s
         entry.order = order
         self._entries[job.name] = entry
         if not is_share_there:
@@ -147,13 +149,14 @@ class Jobs:
             return False
         return entry.stage not in (Stage.SHARE, Stage.ENDING, Stage.DONE)
 
-    def cancel(self, job: Job, grace_s: float) -> None:
-        """Have a job end."""
+    def cancel(self, job: Job, grace_s: float, signal: int | None = None) -> None:
+        """Have a job end; `signal` as for `Backend.cancel`."""
         entry = self._entries.get(job.name)
         if entry is None:
             self._withdraw(job, grace_s)
         elif entry.cancel_s is None and entry.stage is not Stage.DONE:
             entry.cancel_s = grace_s
+            entry.cancel_signal = signal
             if entry.stage is Stage.LIVE:
                 self._finishing.cancel(entry)
             else:

@@ -75,9 +75,11 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         job_name: Folder name of the job; unique.
         jid: Job id of the client, "" when none.
-        cmd: Command line as sent.
+        cmd: Command line as sent; of an `argv` that came without one, its words quoted.
         image: Name of the image, as sent.
-        command: `cmd` split as a shell would; replaces the image's entry point; [] leaves it.
+        command: `argv` as sent, else `cmd` split as a shell would; replaces the image's entry
+            point; [] leaves it.
+        cwd: Working directory in the container, or None for the image's.
         workers: Number of containers, at least 1.
         cpu_millis: Limit in thousandths of a CPU, or None.
         memory_bytes: Limit in bytes, or None.
@@ -94,6 +96,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     cmd: str
     image: str
     command: list[str]
+    cwd: str | None = None
     workers: int = 1
     cpu_millis: int | None = None
     memory_bytes: int | None = None
@@ -119,12 +122,16 @@ def order_from_meta(meta: Mapping[str, Any], *, job_name: str = "") -> Order:
     manager = _object(block, "manager", "container.manager")
     manager_env = _object(manager, "env", "container.manager.env")
     jid = meta.get("jid", "")
+    argv = _argv(meta)
+    cmd = meta.get("cmd") or shlex.join(argv)
+    _refuse_stdin(meta)
     return Order(
         job_name=job_name,
         jid=jid if isinstance(jid, str) else str(jid),
-        cmd=meta["cmd"],
+        cmd=cmd,
         image=_image(target),
-        command=_words(meta["cmd"]),
+        command=argv or _words(cmd),
+        cwd=_cwd(meta),
         workers=_workers(meta),
         cpu_millis=_cpu(meta),
         memory_bytes=_memory(meta),
@@ -157,6 +164,33 @@ def _words(cmd: str) -> list[str]:
         raise RequestError(
             f"cmd is {shown(cmd)}, expected words as in a shell: {reason}", field="cmd"
         ) from exc
+
+
+def _argv(meta: Mapping[str, Any]) -> list[str]:
+    """Return `argv`, [] when there is none."""
+    argv = meta.get("argv")
+    if argv is None:
+        return []
+    is_list = isinstance(argv, list) and all(isinstance(word, str) for word in argv)
+    if not is_list or not argv or not argv[0] or any("\0" in word for word in argv):
+        raise _wrong("argv", argv, "a list of strings without NUL, a program first")
+    return list(argv)
+
+
+def _cwd(meta: Mapping[str, Any]) -> str | None:
+    cwd = _text(meta, "cwd", "cwd")
+    if cwd is not None and not cwd.startswith("/"):
+        raise _wrong("cwd", cwd, "an absolute path in the container")
+    return cwd
+
+
+def _refuse_stdin(meta: Mapping[str, Any]) -> None:
+    if meta.get("stdin") is not None:
+        raise RequestError(
+            "stdin is given, expected none: jobs in containers have no standard input; put it into"
+            " a file below shareDir",
+            field="stdin",
+        )
 
 
 def _workers(meta: Mapping[str, Any]) -> int:

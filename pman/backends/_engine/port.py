@@ -146,6 +146,17 @@ class Engine(abc.ABC):
         """
 
     @abc.abstractmethod
+    def describe(self, order: Order, share_path: str | None) -> dict[str, Any]:
+        """Return what `create` would make, by kind, as the engine would be sent it; make nothing.
+
+        Args:
+            order, share_path: As for `create`; the order has passed `check`.
+        Raises:
+            JobConflict: The name is taken by another object.
+            BackendUnavailable: The engine can't be asked.
+        """
+
+    @abc.abstractmethod
     def look_all(self) -> dict[str, View]:
         """Return all objects that carry the label of this instance, by job name.
 
@@ -195,9 +206,12 @@ class Engine(abc.ABC):
         """
 
     @abc.abstractmethod
-    def stop(self, view: View, grace_s: float, sink: Sink) -> bool:
+    def stop(self, view: View, grace_s: float, sink: Sink, signal: int | None = None) -> bool:
         """End all containers: ask, wait `grace_s` seconds, force; blocks until that is done.
 
+        Args:
+            signal: Number of the signal that asks, as far as it can be sent; one that
+                `check_signal` has taken. None for the engine's own.
         Returns:
             True: the output could not outlive the end and has been written to the sink, whole.
             False: `collect` will find it.
@@ -212,6 +226,14 @@ class Engine(abc.ABC):
         Raises:
             BackendUnavailable: The engine can't be told now.
         """
+
+    def check_signal(self, signal: int) -> None:
+        """Refuse a signal that `stop` can't send.
+
+        Raises:
+            RequestError: Names the field `signal` and the value.
+        """
+        return  # most can send any
 
     def retry(self, view: View) -> bool:
         """Have a job that can't start tried again (an image that could not be pulled).

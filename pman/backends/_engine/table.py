@@ -91,6 +91,16 @@ class Table:
             entry.told = seen
             self.observe(seen)
 
+    def pending_timeout_s(self, entry: Entry) -> float:
+        """Return how long a job may wait for its start, seconds."""
+        own_s = entry.pending_timeout_s
+        return self.parts.settings.pending_timeout_s if own_s is None else own_s
+
+    def pending_words(self, entry: Entry) -> str:
+        """Say how long that is, and who has said so."""
+        source = "--pendingTimeout" if entry.pending_timeout_s is None else "pendingTimeout"
+        return f"within {self.pending_timeout_s(entry):g} s ({source})"
+
     def again(self, entry: Entry, step: Callable[[], object]) -> None:
         """Do something again after a while, and once the engine is there."""
         timing = self.parts.timing

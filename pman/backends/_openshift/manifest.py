@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pman.backends._engine.names import legal_name
+from pman.backends._engine.names import legal_name, unique_part
 from pman.backends._engine.order import Order
 from pman.backends._engine.port import INSTANCE_LABEL, JID_LABEL, JOB_LABEL
 from pman.backends._openshift.storage import STREAMS, Storage, bytes_text, storage_of
@@ -78,7 +78,7 @@ def check_env(order: Order) -> None:
 def names_of(order: Order) -> list[str]:
     """Return the names that a Job may have, the wanted one first; the same for each try."""
     name = legal_name(order.jid, FALLBACK_NAME, MAX_NAME)
-    unique = f"{name}-{order.job_name.rsplit('_', 1)[-1][:SUFFIX_LENGTH].lower()}"
+    unique = f"{name}-{unique_part(order.job_name, SUFFIX_LENGTH)}"
     # The command's container is called like the Job, and no two of a pod may share a name.
     return [unique] if name in STREAMS else [name, unique]
 
@@ -149,6 +149,8 @@ def _pod_spec(order: Order, settings: Settings, name: str, storage: Storage) -> 
     }
     if order.command:
         main["command"] = order.command
+    if order.cwd is not None:
+        main["workingDir"] = order.cwd
     limits = {
         "cpu": order.cpu_millis or DEFAULT_CPU_MILLIS,
         "memory": order.memory_bytes or DEFAULT_MEMORY_BYTES,
