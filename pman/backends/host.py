@@ -21,7 +21,7 @@ from pman.errors import BackendError, BackendUnavailable, RequestError, SubmitFa
 from pman.job.observation import Observation
 from pman.job.record import HostFacts, Job
 from pman.job.shell import split_compound
-from pman.job.spec import JobSpec, flag
+from pman.job.spec import JobSpec, spec_from_meta
 from pman.job.state import JobState
 from pman.shepherd.client import Link
 from pman.shepherd.launch import public_environment
@@ -314,9 +314,7 @@ class HostBackend(Backend):
         if job.parts:
             parts = [part.cmd for part in job.parts]
         else:
-            parts = _parts(
-                job.cmd, is_compound=flag(json.loads(job.meta), "compound", default=True)
-            )
+            parts = _parts(job.cmd, is_compound=spec_from_meta(json.loads(job.meta)).compound)
         folder = self.context.output.folder(job.name).absolute()
         return Start(name=job.name, parts=parts, folder=path_text(folder))
 

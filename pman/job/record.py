@@ -181,6 +181,13 @@ def new_job(spec: JobSpec, backend: str, now_s: float) -> Job:
         backend=backend,
         container=spec.container,
         accepted_at=now_s,
+        labels=spec.labels or None,
+        priority=spec.priority,
+        retries=spec.retries,
+        backoff_s=spec.backoff_s if spec.retries else 0.0,
+        timeout_s=spec.timeout_s,
+        pending_timeout_s=spec.pending_timeout_s,
+        callback=spec.callback,
     )
 
 

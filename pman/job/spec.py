@@ -2,32 +2,141 @@
 
 from __future__ import annotations
 
-from typing import Any
+import shlex
+import urllib.parse
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from pman.errors import RequestError, shown
+from pman.job.pairs import environment, labels
+from pman.job.reading import read_struct
+
+#: Longest `stdin`, bytes: it is kept with the job.
+MAX_STDIN_BYTES = 1024 * 1024
+
+#: Longest time that a client may name, seconds: ten years.
+MAX_SECONDS = 315_360_000
+
+#: Most jobs that one may wait for.
+MAX_AFTER = 1000
+
+_Seconds = Annotated[float, Meta(gt=0, le=MAX_SECONDS)]
+_Name = str | int | float
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """`meta` of `run`, as clients spell it; null stands for what is not given."""
+
+    auid: Annotated[_Name, Meta(description="Whose job it is.")]
+    jid: Annotated[_Name, Meta(description="Id of the job; need not be unique.")]
+    cmd: Annotated[str | None, Meta(description="Command line. Either this or argv.")] = None
+    argv: Annotated[
+        Annotated[list[str], Meta(min_length=1)] | None,
+        Meta(description="Program and arguments, run without a shell. Either this or cmd."),
+    ] = None
+    threaded: Annotated[Any, Meta(description="True: do not wait for the end of the job.")] = None
+    container: Annotated[
+        dict[str, Any] | None, Meta(description="What to run it in; without it, on the host.")
+    ] = None
+    compound: Annotated[
+        bool, Meta(description="Whether cmd is split at ';' and each command tracked; host only.")
+    ] = True
+    env: Annotated[
+        dict[str, str | int | float] | None, Meta(description="Environment variables.")
+    ] = None
+    cwd: Annotated[
+        Annotated[str, Meta(pattern="^/")] | None,
+        Meta(description="Working directory, an absolute path."),
+    ] = None
+    stdin: Annotated[
+        str | None, Meta(description="What the command reads; 1 MiB at most. Default: nothing.")
+    ] = None
+    labels: Annotated[
+        dict[str, str | int | float] | None, Meta(description="Names to find the job by.")
+    ] = None
+    timeout: Annotated[
+        _Seconds | None, Meta(description="How long each try of it may run, seconds.")
+    ] = None
+    pending_timeout: Annotated[
+        _Seconds | None, Meta(description="How long it may wait for its start, seconds.")
+    ] = None
+    retries: Annotated[
+        int, Meta(ge=0, le=100, description="How often it is tried again when it has failed.")
+    ] = 0
+    backoff: Annotated[
+        float,
+        Meta(ge=0, le=3600, description="Seconds before the second try; doubled for each more."),
+    ] = 10.0
+    priority: Annotated[
+        int, Meta(ge=-1000, le=1000, description="Who waits with a higher one is started first.")
+    ] = 0
+    after: Annotated[
+        Annotated[list[_Name], Meta(max_length=MAX_AFTER)] | None,
+        Meta(description="Ids of jobs that must end well first; the newest job of each id."),
+    ] = None
+    callback: Annotated[
+        str | None, Meta(description="URL that gets the final record of the job.")
+    ] = None
+    idempotent: Annotated[
+        bool, Meta(description="Whether a job with this id is answered instead of a new one.")
+    ] = False
+    dry_run: Annotated[
+        bool, Meta(description="Whether to only tell what would be made; nothing is kept.")
+    ] = False
+    progress: Annotated[
+        bool, Meta(description="Whether to look for progress in what the job prints.")
+    ] = True
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A checked `run` request.
 
     Attributes:
-        cmd: Command line as sent.
+        cmd: Command line as sent, or one that stands for `argv`.
+        argv: Program and arguments as sent, or None.
         auid: Apparent user, "" when none; numbers are kept as text.
         jid: Job id of the client, "" when none; numbers are kept as text. Not unique.
         container: The `container` block as sent, or None for a plain host job.
         compound: Whether a host command may be split at its top-level `;`.
+        env: Environment variables beside those that the place has.
+        cwd: Working directory, or None for that of the place.
+        stdin: What it reads, or None for nothing.
+        labels: What the client calls it by.
+        timeout_s: How long a try may run, seconds, or None.
+        pending_timeout_s: How long it may wait for its start, seconds, or None.
+        retries: How many more tries than one it may have.
+        backoff_s: Before the second try, seconds; doubled for each further one.
+        priority: Who waits with a higher one is started first.
+        after: Job ids that must end well first.
+        callback: URL that gets the final record, "" for none.
         idempotent: Whether a job with this jid is to be answered instead of a new one.
+        dry_run: Whether nothing is to be made.
+        progress: Whether what it prints is looked at for progress.
         meta: The whole `meta` as sent; backends read their own keys from it.
     """
 
     cmd: str
+    argv: list[str] | None = None
     auid: str
     jid: str
     container: dict[str, Any] | None = None
     compound: bool = True
+    env: dict[str, str] = {}
+    cwd: str | None = None
+    stdin: str | None = None
+    labels: dict[str, str] = {}
+    timeout_s: float | None = None
+    pending_timeout_s: float | None = None
+    retries: int = 0
+    backoff_s: float = 10.0
+    priority: int = 0
+    after: list[str] = []
+    callback: str = ""
     idempotent: bool = False
+    dry_run: bool = False
+    progress: bool = True
     meta: dict[str, Any]
 
 
@@ -41,50 +150,84 @@ def spec_from_meta(meta: dict[str, Any]) -> JobSpec:
     Raises:
         RequestError: A key is missing or of the wrong type; names field, value and expectation.
     """
-    cmd = _required(meta, "cmd")
-    if not isinstance(cmd, str):
-        raise _wrong("cmd", cmd, "a string")
-    if "\0" in cmd:
-        raise RequestError("cmd holds a NUL character, which no command line can hold", field="cmd")
-    container = meta.get("container")
-    if container is not None and not isinstance(container, dict):
-        raise _wrong("container", container, "an object")
+    env, tags = environment(meta), labels(meta)  # first: their errors name the entry
+    options = read_struct(meta, RunOptions)
     return JobSpec(
-        cmd=cmd,
-        auid=_name(meta, "auid"),
-        jid=_name(meta, "jid"),
-        container=container,
-        compound=flag(meta, "compound", default=True),
-        idempotent=flag(meta, "idempotent", default=False),
+        cmd=_command(options),
+        argv=options.argv,
+        auid=str(options.auid),
+        jid=str(options.jid),
+        container=meta.get("container"),
+        compound=options.compound,
+        env=env,
+        cwd=_text("cwd", options.cwd),
+        stdin=_stdin(options.stdin),
+        labels=tags,
+        timeout_s=options.timeout,
+        pending_timeout_s=options.pending_timeout,
+        retries=options.retries,
+        backoff_s=options.backoff,
+        priority=options.priority,
+        after=[str(jid) for jid in options.after or ()],
+        callback=_callback(options.callback),
+        idempotent=options.idempotent,
+        dry_run=options.dry_run,
+        progress=options.progress,
         meta=meta,
     )
 
 
-def flag(meta: dict[str, Any], key: str, *, default: bool) -> bool:
-    """Return the boolean `meta[key]`, or `default` when it is absent.
+def _command(options: RunOptions) -> str:
+    if options.argv is None:
+        if options.cmd is None:
+            raise RequestError("cmd is missing, and so is argv: run needs one", field="cmd")
+        _text("cmd", options.cmd)
+        return options.cmd
+    if options.cmd is not None:
+        raise RequestError("cmd and argv are both given, expected one of them", field="argv")
+    for number, word in enumerate(options.argv):
+        _text(f"argv[{number}]", word)
+    if not options.argv[0]:
+        raise _wrong("argv[0]", "", "the name of a program")
+    return shlex.join(options.argv)
+
+
+def _text(field: str, value: str | None) -> str | None:
+    """Return a text that can be given to a program.
 
     Raises:
-        RequestError: The value is not a boolean.
+        RequestError: It can't.
     """
-    value = meta.get(key, default)
-    if not isinstance(value, bool):
-        raise _wrong(key, value, "true or false")
+    if value is not None and "\0" in value:
+        raise _wrong(field, value, "no NUL character")
     return value
 
 
-def _required(meta: dict[str, Any], key: str) -> Any:
-    if key not in meta:
-        raise RequestError(f"meta has no {key!r}, which run needs", field=key)
-    return meta[key]
+def _stdin(value: str | None) -> str | None:
+    if value is None:
+        return None
+    _text("stdin", value)
+    size = len(value.encode("utf-8", "surrogatepass"))
+    if size > MAX_STDIN_BYTES:
+        raise RequestError(
+            f"stdin has {size} bytes, expected at most {MAX_STDIN_BYTES}", field="stdin"
+        )
+    return value
 
 
-def _name(meta: dict[str, Any], key: str) -> str:
-    """Return a job id or user id; a number becomes its text, as in 2.2."""
-    value = _required(meta, key)
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise _wrong(key, value, "a string or a number")
-    return value if isinstance(value, str) else str(value)
+def _callback(value: str | None) -> str:
+    """Return the URL of a callback; who may be called back, `run` decides."""
+    if value is None:
+        return ""
+    try:
+        parts = urllib.parse.urlsplit(value)
+        is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good or any(character <= " " or character == "\x7f" for character in value):
+        raise _wrong("callback", value, "a URL that begins with http:// or https://")
+    return value
 
 
-def _wrong(key: str, value: Any, expected: str) -> RequestError:
-    return RequestError(f"{key} is {shown(value)}, expected {expected}", field=key)
+def _wrong(field: str, value: Any, expected: str) -> RequestError:
+    return RequestError(f"{field} is {shown(value)}, expected {expected}", field=field)

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from pman.errors import RequestError, shown
+from pman.job.pairs import environment, labels
 
 #: Most containers of one job; more is a slip of the keyboard.
 MAX_WORKERS = 1000
@@ -39,12 +40,6 @@ _BYTES = {
 _CPU = re.compile(r"([0-9]{1,9})m?", re.ASCII)
 _MEMORY = re.compile(r"([0-9]{1,15})(k|M|G|T|Ki|Mi|Gi|Ti)?", re.ASCII)
 _COUNT = re.compile(r"[0-9]{1,9}", re.ASCII)
-_VARIABLE = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*", re.ASCII)
-#: Source: Kubernetes, "Labels: syntax and character set"; Docker takes all that it does.
-_LABEL_KEY = re.compile(
-    r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-)
-_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 
 #: Name of an image: domain and port, path, tag, digest.
 #: Source: https://github.com/distribution/reference, the grammar in reference.go.
@@ -57,9 +52,6 @@ _IMAGE = re.compile(
 )
 #: Longest name that is looked at, characters; the grammar allows 255 before tag and digest.
 _MAX_IMAGE_LENGTH = 1024
-
-#: Labels whose key begins so are ours.
-LABEL_PREFIX = "pman."
 
 
 class Manager(msgspec.Struct, frozen=True):
@@ -136,8 +128,8 @@ def order_from_meta(meta: Mapping[str, Any], *, job_name: str = "") -> Order:
         cpu_millis=_cpu(meta),
         memory_bytes=_memory(meta),
         gpus=_count(meta, "gpu_limit", 0),
-        env=_environment(meta),
-        labels=_labels(meta),
+        env=environment(meta),
+        labels=labels(meta),
         share_dir=_share_dir(manager_env),
         service_name=_text(manager_env, "serviceName", "container.manager.env.serviceName"),
         manager=_manager(manager),
@@ -248,30 +240,6 @@ def _number(meta: Mapping[str, Any], key: str) -> str | None:
     return value.strip()
 
 
-def _environment(meta: Mapping[str, Any]) -> dict[str, str]:
-    """Return `env`: an object of names and texts or numbers."""
-    env: dict[str, str] = {}
-    for name, value in _object(meta, "env").items():
-        if _VARIABLE.fullmatch(name) is None:
-            raise _wrong("env", name, "names of letters, digits and '_'")
-        env[name] = _scalar(value, f"env.{name}")
-        if "\0" in env[name]:
-            raise _wrong(f"env.{name}", value, "no NUL character")
-    return env
-
-
-def _labels(meta: Mapping[str, Any]) -> dict[str, str]:
-    labels: dict[str, str] = {}
-    for key, value in _object(meta, "labels").items():
-        if _LABEL_KEY.fullmatch(key) is None or key.startswith(LABEL_PREFIX):
-            expected = f"letters, digits, '-', '_', '.', not beginning with {LABEL_PREFIX!r}"
-            raise _wrong("labels", key, expected)
-        labels[key] = _scalar(value, f"labels.{key}")
-        if _LABEL_VALUE.fullmatch(labels[key]) is None:
-            raise _wrong(f"labels.{key}", value, "at most 63 letters, digits, '-', '_', '.'")
-    return labels
-
-
 def _share_dir(env: Mapping[str, Any]) -> str | None:
     field = "container.manager.env.shareDir"
     path = _text(env, "shareDir", field)
@@ -297,12 +265,6 @@ def _text(block: Mapping[str, Any], key: str, field: str) -> str | None:
     if not isinstance(value, str) or "\0" in value:
         raise _wrong(field, value, "a string")
     return value
-
-
-def _scalar(value: Any, field: str) -> str:
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise _wrong(field, value, "a string or a number")
-    return str(value)
 
 
 def _object(block: Mapping[str, Any], key: str, field: str = "") -> Mapping[str, Any]:
