@@ -17,12 +17,13 @@ from typing import Any, ClassVar
 from pman.backends._engine.creating import Ticket, engine_path
 from pman.backends._engine.entries import Entry
 from pman.backends._engine.jobs import Jobs
+from pman.backends._engine.lives import Lives
 from pman.backends._engine.looks import SOURCE
 from pman.backends._engine.mover import Mover
 from pman.backends._engine.names import run_name
 from pman.backends._engine.order import Order, order_from_meta
 from pman.backends._engine.outage import Outage
-from pman.backends._engine.peeks import Peeks
+from pman.backends._engine.peeks import MAX_BYTES, Peeks
 from pman.backends._engine.port import Engine, Unanswered
 from pman.backends._engine.shares import is_there
 from pman.backends._engine.table import Parts
@@ -56,6 +57,8 @@ class EngineBackend(Backend):
         self._mover = Mover(f"{self.name}-mover")
         self._outage = Outage(self.name, on_up=lambda: self._mover.post(self._jobs.kick))
         self._peeks = Peeks(self._timing.peek_s)
+        max_bytes = context.settings.max_output_bytes
+        self._lives = Lives(self.name, engine, context.output, max_bytes, self._timing)
         self._jobs = Jobs(
             Parts(
                 context=context,
@@ -65,6 +68,7 @@ class EngineBackend(Backend):
                 outage=self._outage,
                 timing=self._timing,
                 peeks=self._peeks,
+                lives=self._lives,
                 order_of=self.order_of,
                 waits_for_share=self.waits_for_share,
             )
@@ -165,6 +169,7 @@ class EngineBackend(Backend):
         """Stop watching; jobs run on."""
         deadline = time.monotonic() + self._timing.close_s
         self._jobs.request_stop()
+        self._lives.close()
         self._watcher.request_stop()
         self._mover.close(self._timing.close_s)
         self._watcher.join(max(0.0, deadline - time.monotonic()))
@@ -178,6 +183,21 @@ class EngineBackend(Backend):
         if is_due:
             self._mover.post(lambda: self._jobs.peek(run_name(job)))
         return [text]
+
+    def follow(self, job: Job) -> None:
+        """Have what the job's containers print written to live files, from its first byte on."""
+        self._mover.post(lambda: self._jobs.follow(run_name(job)))
+
+    def recent_output(self, job: Job) -> str | None:
+        """Return the end of what a running job has printed, of the live files if it is followed."""
+        name = run_name(job)
+        text = self._lives.recent(name, MAX_BYTES)
+        if text is not None:
+            return text
+        text, is_due = self._peeks.text(name, self._timing.recent_s)
+        if is_due:
+            self._mover.post(lambda: self._jobs.peek(name))
+        return text or None
 
     # --- for subclasses and others ----------------------------------------------------------
 

@@ -55,11 +55,18 @@ class Ending:
         handle: dict[str, object],
         view: View | None,
         stop: Stop | None,
+        settle: Callable[[], object] = lambda: None,
     ) -> None:
+        """Prepare.
+
+        Args:
+            settle: Called, perhaps again, once the output is kept as well as it can be.
+        """
         self.view = view
         self.stop = stop
         self._engine = engine
         self._make_sink = make_sink
+        self._settle = settle
         self._name = name
         self._handle = handle
         self._is_stop_sent = False
@@ -91,6 +98,7 @@ class Ending:
                 raise
             self._is_stopped = self._is_kept = True
             self._note = f"its output could not be kept: {exc.strerror or exc}"
+        self._settle()
         return self._observation()
 
     def fault(self, error: Exception) -> None:

@@ -46,6 +46,7 @@ class Finishing:
             entry.handle or {},
             entry.view,
             stop,
+            settle=lambda: self._parts.lives.finish(entry.name),
         )
         self._go_on(entry, ending)
 
@@ -80,6 +81,10 @@ class Finishing:
 
     def lose(self, entry: Entry) -> None:
         """Report that a job is gone."""
+        # What is left of its output is what was followed, by us or a former daemon.
+        self._table.calls.run(
+            lambda: self._parts.lives.finish(entry.name), lambda _: None, lambda _: None
+        )
         if entry.cancel_s is not None:
             self.done(entry, withdrawal(entry.name, "canceled"))
             return

@@ -101,6 +101,8 @@ class Following:
             entry.stop_timer("hot")
         entry.view = view
         entry.handle = view.handle
+        if entry.is_followed:
+            self._parts.lives.see(view)
         if view.phase is Phase.ENDED:
             self._finishing.end(entry)
             return

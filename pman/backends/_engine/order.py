@@ -114,7 +114,7 @@ def order_from_meta(meta: Mapping[str, Any], *, job_name: str = "") -> Order:
     manager = _object(block, "manager", "container.manager")
     manager_env = _object(manager, "env", "container.manager.env")
     jid = meta.get("jid", "")
-    argv = _argv(meta)
+    argv = list(meta.get("argv") or ())
     cmd = meta.get("cmd") or shlex.join(argv)
     _refuse_stdin(meta)
     return Order(
@@ -123,7 +123,7 @@ def order_from_meta(meta: Mapping[str, Any], *, job_name: str = "") -> Order:
         cmd=cmd,
         image=_image(target),
         command=argv or _words(cmd),
-        cwd=_cwd(meta),
+        cwd=meta.get("cwd"),
         workers=_workers(meta),
         cpu_millis=_cpu(meta),
         memory_bytes=_memory(meta),
@@ -156,24 +156,6 @@ def _words(cmd: str) -> list[str]:
         raise RequestError(
             f"cmd is {shown(cmd)}, expected words as in a shell: {reason}", field="cmd"
         ) from exc
-
-
-def _argv(meta: Mapping[str, Any]) -> list[str]:
-    """Return `argv`, [] when there is none."""
-    argv = meta.get("argv")
-    if argv is None:
-        return []
-    is_list = isinstance(argv, list) and all(isinstance(word, str) for word in argv)
-    if not is_list or not argv or not argv[0] or any("\0" in word for word in argv):
-        raise _wrong("argv", argv, "a list of strings without NUL, a program first")
-    return list(argv)
-
-
-def _cwd(meta: Mapping[str, Any]) -> str | None:
-    cwd = _text(meta, "cwd", "cwd")
-    if cwd is not None and not cwd.startswith("/"):
-        raise _wrong("cwd", cwd, "an absolute path in the container")
-    return cwd
 
 
 def _refuse_stdin(meta: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from pman.backends._engine.halt import Halt
 from pman.backends._engine.order import Order
 from pman.errors import BackendUnavailable
 from pman.job.record import Worker
@@ -60,6 +61,7 @@ class View(msgspec.Struct, kw_only=True):
             `error`, `oom_killed`, `image_pull_failed`, `rejected`, ….
         message: The engine's own words, one sentence.
         extra: Leaves for the `container/` folder of the record tree, or None.
+        count: How many workers there will be; until all are seen their places may change.
     """
 
     job_name: str
@@ -74,6 +76,7 @@ class View(msgspec.Struct, kw_only=True):
     reason: str = ""
     message: str = ""
     extra: dict[str, Any] | None = None
+    count: int = 0
 
 
 class Sink(Protocol):
@@ -203,6 +206,25 @@ class Engine(abc.ABC):
 
         Raises:
             BackendUnavailable: It can't be read now.
+        """
+
+    @abc.abstractmethod
+    def stage_of(self, worker: Worker) -> Phase:
+        """Return how far one container is: WAITING while it can't have printed anything."""
+
+    @abc.abstractmethod
+    def follow(self, view: View, worker: int, sink: Sink, halt: Halt, *, waits: bool) -> None:
+        """Copy the output of one running container from its first byte on, as it is printed.
+
+        Its streams get the same bytes as from `collect`, at once where that can be done. Returns
+        when the container has ended, and soon after `halt` was set.
+
+        Args:
+            worker: Place among the view's workers, counted from 0.
+            waits: False: return when what there is now has been copied.
+        Raises:
+            BackendUnavailable: The connection broke.
+            OSError: The sink could not keep it.
         """
 
     @abc.abstractmethod

@@ -8,6 +8,7 @@ from datetime import timedelta
 from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING, Any
 
+from pman.backends._engine.halt import Halt
 from pman.backends._engine.order import Order
 from pman.backends._engine.port import (
     INSTANCE_LABEL,
@@ -25,7 +26,7 @@ from pman.backends._openshift.failures import Answered
 from pman.backends._openshift.guard import Guard
 from pman.backends._openshift.manifest import check_env, check_labels
 from pman.backends._openshift.objects import KubeJob, KubePod
-from pman.backends._openshift.pods import is_over, is_waiting_without_word
+from pman.backends._openshift.pods import STAGES, is_over, is_waiting_without_word
 from pman.backends._openshift.removal import remove_object
 from pman.backends._openshift.rescue import Rescue
 from pman.backends._openshift.states import is_finished, view_of
@@ -34,6 +35,7 @@ from pman.backends._openshift.tickets import Tickets, are_needed
 from pman.backends._openshift.watching import Watch
 from pman.backends._openshift.why import warnings_of, why
 from pman.errors import BackendUnavailable, RequestError
+from pman.job.record import Worker
 from pman.settings import Settings
 
 if TYPE_CHECKING:
@@ -169,6 +171,14 @@ class KubernetesEngine(Engine):
     def peek(self, view: View, max_bytes: int) -> bytes:
         """Return the end of the output so far; see `Engine`."""
         return logs.peek(self._api, view, max_bytes)
+
+    def stage_of(self, worker: Worker) -> Phase:
+        """Tell from the word of a pod how far its container is."""
+        return STAGES.get(worker.state, Phase.WAITING)
+
+    def follow(self, view: View, worker: int, sink: Sink, halt: Halt, *, waits: bool) -> None:
+        """Copy the log of the command of one pod as it comes; see `Engine`."""
+        logs.follow(self._api, view, worker, sink, halt, waits=waits)
 
     def check_signal(self, signal: int) -> None:
         """Refuse all but the two that a kubelet sends: it can't be asked for others."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pman.backends._engine.halt import Halt
 from pman.backends._engine.order import Order
 from pman.backends._engine.port import (
     INSTANCE_LABEL,
@@ -44,9 +45,18 @@ from pman.backends._swarm.stopping import (
     stop_here,
     wait_until,
 )
-from pman.backends._swarm.tasks import Stage, is_stopped, newest, stage_of, view_of
+from pman.backends._swarm.tasks import (
+    STAGES,
+    Stage,
+    container_id,
+    is_stopped,
+    newest,
+    stage_of,
+    view_of,
+)
 from pman.config import Settings
 from pman.errors import BackendUnavailable, JobConflict, SubmitFailed, shown
+from pman.job.record import Worker
 
 #: Events after which a task's state changes within moments: the engine tells the swarm of them.
 _HOT_ACTIONS = frozenset({"start", "die", "oom", "create"})
@@ -322,6 +332,26 @@ class SwarmEngine(Engine):
     def peek(self, view: View, max_bytes: int) -> bytes:
         """See `Engine`."""
         return output.peek(self._client, view, max_bytes)
+
+    def stage_of(self, worker: Worker) -> Phase:
+        """See `Engine`."""
+        if not output.has_output(worker):
+            return Phase.WAITING
+        is_over = STAGES[worker.state] is Stage.ENDED
+        return Phase.ENDED if is_over else Phase.RUNNING
+
+    def follow(self, view: View, worker: int, sink: Sink, halt: Halt, *, waits: bool) -> None:
+        """See `Engine`. A container of this engine is read directly, others through the swarm."""
+        task_id = view.workers[worker].name
+        path = url_path("/tasks/{}/logs", task_id)
+        try:
+            task = self._client.get(url_path("/tasks/{}", task_id))
+        except Missing:
+            return
+        if container_id(task) and task.get("NodeID") == self._inspector.node_id:
+            path = url_path("/containers/{}/logs", container_id(task))
+        take = output.into(sink, worker)
+        output.follow(self._client, path, output.is_plain(view), take, halt, waits=waits)
 
     def stop(self, view: View, grace_s: float, sink: Sink, signal: int | None = None) -> bool:
         """See `Engine`. On other nodes signal and grace are the service's: `--killGrace`."""
