@@ -42,6 +42,7 @@ class Thing:
         self.reason = ""
         self.message = ""
         self.output: list[tuple[int, str, bytes]] = []
+        self.ended: set[int] = set()  # workers that have ended before the others
 
     def view(self) -> View:
         code = self.code
@@ -49,7 +50,8 @@ class Thing:
             job_name=self.order.job_name,
             handle=dict(self.handle),
             phase=self.phase,
-            workers=[Worker(f"worker-{n}", self.phase.value, code) for n in self._numbers()],
+            workers=[Worker(f"worker-{n}", self._stage(n).value, code) for n in self._numbers()],
+            count=self.order.workers,
             started_at=self.started_at,
             ended_at=self.ended_at,
             reason=self.reason,
@@ -63,6 +65,9 @@ class Thing:
             seen.reason = self.reason or ("error" if code else "ok")
             seen.message = self.message or (f"ended with code {code}" if code else "")
         return seen
+
+    def _stage(self, number: int) -> Phase:
+        return Phase.ENDED if number in self.ended else self.phase
 
     def _numbers(self) -> range:
         return range(self.order.workers)

@@ -84,7 +84,8 @@ class Tail:
     Attributes:
         view: Of its job, when it was first seen to have started.
         index, worker: Its place among the view's workers, and its name.
-        halt: Set once nothing more is wanted of it.
+        reading: Ends the reading that goes on.
+        is_unwanted: Set once nothing more is to be read of it.
         is_over: Whether the container is known to have ended.
         has_news: Whether the reading that goes on has brought what was not known.
     """
@@ -93,7 +94,8 @@ class Tail:
         self.view = view
         self.index = index
         self.worker = view.workers[index].name
-        self.halt = Halt()
+        self.reading = Halt()
+        self.is_unwanted = threading.Event()
         self.is_over = False
         self.has_news = False
         self._folder = folder
@@ -105,22 +107,36 @@ class Tail:
         """Begin to read it from its first byte."""
         self._at.clear()
         self.has_news = False
+        self.reading = Halt()
+        if self.is_unwanted.is_set():
+            self.reading.set()
+
+    def over(self) -> None:
+        """Learn that the container has ended: what goes on waiting for it is to be read anew."""
+        if not self.is_over:
+            self.is_over = True
+            self.reading.set()
+
+    def end(self) -> None:
+        """Have nothing more read of it; from any thread."""
+        self.is_unwanted.set()
+        self.reading.set()
 
     def write(self, worker: int, stream: str, raw: bytes) -> None:
-        """Write what is not in the file yet; see `Sink`. Past the cap it halts."""
+        """Write what is not in the file yet; see `Sink`. Past the cap it ends."""
         at, done = self._at.get(stream, 0), self._done.get(stream, 0)
         self._at[stream] = at + len(raw)
-        if self.halt.is_set() or (done and not at and not self._is_same(stream, raw)):
+        if self.is_unwanted.is_set() or (done and not at and not self._is_same(stream, raw)):
             return
         fresh = memoryview(raw)[max(0, done - at) :]
         room = self._folder.max_bytes - max(at, done)
         if self._folder.max_bytes and len(fresh) > room:
             fresh = fresh[:room]
-            self.halt.set()
+            self.end()
         if not fresh:
             return
         if not self._put(stream, fresh, max(at, done)):
-            self.halt.set()
+            self.end()
             return
         self._done[stream] = max(at, done) + len(fresh)
         self.has_news = True
@@ -151,7 +167,7 @@ class Tail:
         if os.pread(fd, len(head), 0) == head:
             return True
         _log.warning("the beginning of what %s prints is gone; it is not followed", self.worker)
-        self.halt.set()
+        self.end()
         return False
 
 

@@ -122,7 +122,8 @@ class Lives:
             if tail is None:
                 tail = live.tails[index, worker.name] = Tail(live.folder, live.view, index)
                 self._begin(tail)
-            tail.is_over = tail.is_over or stage is Phase.ENDED
+            if stage is Phase.ENDED:
+                tail.over()
 
     def _begin(self, tail: Tail) -> None:
         if self._followed < MAX_FOLLOWED:
@@ -144,7 +145,7 @@ class Lives:
         tries = 0
         while not self._read(tail, waits=True):
             tries = 0 if tail.has_news else tries + 1
-            tail.halt.wait(backoff(self._timing.live_s, self._timing.live_max_s, tries))
+            tail.is_unwanted.wait(backoff(self._timing.live_s, self._timing.live_max_s, tries))
         with self._wake:
             self._followed -= 1
             self._wake.notify_all()
@@ -171,17 +172,18 @@ class Lives:
 
     def _read(self, tail: Tail, *, waits: bool) -> bool:
         """Read a container from its beginning; return whether there is nothing more to come."""
+        tail.begin()  # before it is looked whether it is over, which interrupts what has begun
         was_over = tail.is_over
-        tail.begin()
+        waits = waits and not was_over
         try:
-            if not tail.halt.is_set():
-                self._engine.follow(tail.view, tail.index, tail, tail.halt, waits=waits)
-            return was_over or tail.halt.is_set()
+            if not tail.is_unwanted.is_set():
+                self._engine.follow(tail.view, tail.index, tail, tail.reading, waits=waits)
+            return was_over or tail.is_unwanted.is_set()
         except PmanError as exc:
             _log.debug("what %s prints can't be read now: %s", tail.worker, exc)
-            return tail.halt.is_set()
+            return tail.is_unwanted.is_set()
         except OSError as exc:
-            if not tail.halt.is_set():
+            if not tail.is_unwanted.is_set():
                 _log.warning("what %s prints can't be kept: %s", tail.worker, exc)
             return True
         except Exception:  # noqa: BLE001  the final files come all the same
@@ -194,4 +196,4 @@ class Lives:
 def _end(live: _Live) -> None:
     live.folder.shut()
     for tail in live.tails.values():
-        tail.halt.set()
+        tail.end()

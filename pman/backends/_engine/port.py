@@ -216,8 +216,10 @@ class Engine(abc.ABC):
     def follow(self, view: View, worker: int, sink: Sink, halt: Halt, *, waits: bool) -> None:
         """Copy the output of one running container from its first byte on, as it is printed.
 
-        Its streams get the same bytes as from `collect`, at once where that can be done. Returns
-        when the container has ended, and soon after `halt` was set.
+        Its streams get the same bytes as from `collect`, at once where that can be done, from the
+        beginning up to some point: of a container that ends the last of them may not come, nor the
+        news of its end. Then and when the connection breaks, it is called again. Returns soon after
+        `halt` was set.
 
         Args:
             worker: Place among the view's workers, counted from 0.

@@ -209,6 +209,18 @@ def test_a_later_try_is_known_by_its_own_name(rig: Rig) -> None:
     assert rig.backend.logs(whole) == ["again"]
 
 
+def test_a_worker_that_ends_before_the_others_is_read_to_its_end(rig: Rig) -> None:
+    job = rig.running(number_of_workers=2)
+    rig.backend.follow(job)
+    rig.world.say(job.name, b"one ", worker=1)
+    wait_live(rig, job, b"one ", worker=1)
+    thing = rig.thing(job)
+    thing.output.append((1, "stdout", b"two"))  # who follows is not told
+    rig.world.change(job.name, ended={1})
+    wait_live(rig, job, b"one two", worker=1)
+    wait_until(lambda: len(_threads()) == 1, "the end of one thread")
+
+
 # --- many -----------------------------------------------------------------------------------
 
 
@@ -280,7 +292,8 @@ def test_a_beginning_that_is_gone_ends_it(tmp_path: Path) -> None:
     tail.begin()
     tail.write(0, "stdout", b"defghi")
     tail.close()
-    assert tail.halt.is_set()
+    assert tail.is_unwanted.is_set()
+    assert tail.reading.is_set()
     assert (tmp_path / "0.stdout.live").read_bytes() == b"abcdef"
 
 
