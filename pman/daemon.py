@@ -27,6 +27,7 @@ from pman.job.record import Job
 from pman.jobdb.opening import OpenJobDB, open_job_db
 from pman.jobdb.store import JobStore
 from pman.output import OutputFiles
+from pman.queue import JobQueue
 from pman.services.base import Service
 from pman.services.closer import BEYOND_GRACE_S, BackendCloser
 from pman.services.connections import SPARE_DESCRIPTORS, connection_limit
@@ -36,6 +37,7 @@ from pman.services.errands import Errands
 from pman.services.front import Front
 from pman.services.keeper import Keeper
 from pman.services.listener import Listener
+from pman.services.queuedriver import QueueDriver
 from pman.services.saver import Saver
 from pman.services.writer import Writer
 from pman.wire import HOST
@@ -99,6 +101,7 @@ class Daemon:
             gc.freeze()  # what a start has made stays; the collector need not look at it again
             saver = Saver(settings, store, output)
             self._backends = self._make_backends(job_db.instance, output)
+            queue = JobQueue(store, self._backends, settings)
             keeper = Keeper(settings, store, self._backends, output)
             ACTIONS.load(pman.actions)
             dispatcher = Dispatcher(
@@ -111,6 +114,7 @@ class Daemon:
                     request_stop=self.request_stop,
                     now=time.time,
                     errands=errands,
+                    queue=queue,
                 ),
                 auth,
             )
@@ -120,17 +124,17 @@ class Daemon:
                 for n in range(settings.listeners)
             ]
             directives = DirectiveWatcher(settings, dispatcher.execute)
-            closer = BackendCloser(self._backends, errands, store, settings.exit_grace_s)
+            closer = BackendCloser(self._backends, errands, store, queue, settings.exit_grace_s)
+            driver = QueueDriver(queue)
             self._start([writer, saver, closer])
-            store.on_settled(self._settle)
             unfinished = store.unfinished()
+            given = queue.take_over(unfinished)
             for backend in self._backends.values():
-                backend.start(store.observe)
+                backend.start(queue.observe)
             for backend in self._backends.values():
-                jobs = [job for job in unfinished if job.backend == backend.name]
-                errands.submit(backend.reconcile, jobs)
+                errands.submit(queue.reconcile, backend, given[backend.name])
             self._name_left_behind(unfinished)
-            self._start([keeper, *listeners, front, directives])
+            self._start([driver, keeper, *listeners, front, directives])
             self._announce(front)
             self._stop.wait()
             return self._finish()
@@ -193,11 +197,6 @@ class Daemon:
             _log.warning(
                 "jobs of the backend %r are not followed: this pman was not started with it", name
             )
-
-    def _settle(self, job: Job) -> None:
-        backend = self._backends.get(job.backend)
-        if backend is not None:
-            backend.settled(job)
 
     def _announce(self, front: Front) -> None:
         settings = self.settings

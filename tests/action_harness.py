@@ -25,7 +25,9 @@ from pman.http.deferred import Deferred
 from pman.http.message import Request, Response
 from pman.jobdb.store import JobStore
 from pman.output import OutputFiles
+from pman.queue import JobQueue
 from pman.services.errands import Errands
+from pman.services.queuedriver import QueueDriver
 from pman.services.saver import Saver
 
 #: A moment, in UTC epoch seconds.
@@ -107,8 +109,10 @@ def harness(folder: Path, auth: TokenAuth | None = None, **settings: Any) -> Ite
         store = JobStore(writer)
         saver = Saver(chosen, store, output)
         saver.start()
-        store.on_settled(backend.settled)
-        backend.start(store.observe)
+        queue = JobQueue(store, {"host": backend}, chosen)
+        driver = QueueDriver(queue)
+        driver.start()
+        backend.start(queue.observe)
         yield Harness(
             ActionContext(
                 store=store,
@@ -119,7 +123,9 @@ def harness(folder: Path, auth: TokenAuth | None = None, **settings: Any) -> Ite
                 request_stop=stopped.set,
                 now=lambda: NOW,
                 errands=errands,
+                queue=queue,
             ),
             auth,
         )
+        stop(driver)
         stop(saver)

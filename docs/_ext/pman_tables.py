@@ -8,7 +8,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from pman.job.state import TRANSITIONS
+from pman.job.state import RETRY_TRANSITIONS, TRANSITIONS
 from pman.options import OPTIONS, SHOW_OPTIONS, Option
 
 
@@ -72,10 +72,12 @@ class States(SphinxDirective):
     """`.. pman-states::` shows which state of a job may follow which."""
 
     def run(self) -> list[nodes.Node]:
-        lines = [".. list-table::", "   :header-rows: 1", "", "   * - from", "     - to"]
+        lines = [".. list-table::", "   :header-rows: 1", ""]
+        lines += _row("from", "to", "to, when it is tried again")
         for old, after in TRANSITIONS.items():
-            names = [new.value for new in type(old) if new in after]
-            lines += [f"   * - {old.value}", f"     - {', '.join(names) or '(final)'}"]
+            again = RETRY_TRANSITIONS.get(old, frozenset())
+            names = [", ".join(new.value for new in type(old) if new in s) for s in (after, again)]
+            lines += _row(old.value, names[0] or "(final)", names[1] or "(never)")
         return self.parse_text_to_nodes("\n".join(lines))
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pman.actions.base import ActionContext, ActionRequest
 from pman.backends import base
-from pman.job.record import Job
+from pman.job.record import Job, as_backend_sees
 from pman.jobdb import view
 from pman.wire import HOST
 
@@ -155,7 +155,7 @@ def _show(job: Job, context: ActionContext) -> _Shown:
 
 def _ask_for_logs(job: Job, context: ActionContext) -> list[str]:
     backend = context.backends.get(job.backend)
-    return [] if backend is None else backend.logs(job)
+    return [] if backend is None else backend.logs(as_backend_sees(job))
 
 
 def report(jobs: list[Job], context: ActionContext) -> dict[str, Any]:

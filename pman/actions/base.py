@@ -17,6 +17,7 @@ from pman.job.reading import read_struct
 from pman.job.record import Job
 from pman.jobdb.store import JobStore
 from pman.output import OutputFiles
+from pman.queue import JobQueue
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -69,11 +70,13 @@ class ActionRequest(msgspec.Struct):
         meta: The request's `meta`.
         found: Jobs that it is about, where `is_quick` has looked them up already.
         caller: Who asks.
+        idempotency: As in `Job.idempotency`, for `run`.
     """
 
     meta: dict[str, Any]
     found: list[Job] | None = None
     caller: Caller = ALL_RIGHTS
+    idempotency: str = ""
 
     def read_as(self, kind: type[T]) -> T:
         """Return `meta` as a struct of the action; keys that it does not have are ignored.
@@ -106,8 +109,11 @@ class ActionRequest(msgspec.Struct):
         return value
 
     def is_threaded(self) -> bool:
-        """Return whether the client wants no result; any true value counts, as in 2.2."""
-        return bool(self.meta.get("threaded"))
+        """Return whether the client wants no result; any true value counts, as in 2.2.
+
+        Of a dry run the result is all that there is.
+        """
+        return bool(self.meta.get("threaded")) and self.meta.get("dryRun") is not True
 
 
 class Errands(Protocol):
@@ -141,6 +147,7 @@ class ActionContext:
         request_stop: Asks the daemon to end; returns at once.
         now: UTC epoch seconds.
         errands: Runs what may take a while and nobody waits for.
+        queue: Starts and ends jobs; nobody else does.
     """
 
     store: JobStore
@@ -151,6 +158,7 @@ class ActionContext:
     request_stop: Callable[[], None]
     now: Callable[[], float]
     errands: Errands
+    queue: JobQueue
 
 
 #: Tells whether a request will touch nothing but memory, and little of it.

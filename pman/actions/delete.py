@@ -9,8 +9,7 @@ from pman.actions import action
 from pman.actions._selection import discard, select
 from pman.actions.base import ActionContext, ActionRequest, Answer, Later, Outcome
 from pman.auth import Role
-from pman.backends.base import Backend
-from pman.errors import BackendUnavailable, PmanError, UnknownJob
+from pman.errors import PmanError, UnknownJob
 from pman.job.record import Job
 
 _log = logging.getLogger(__name__)
@@ -33,19 +32,8 @@ def delete(request: ActionRequest, context: ActionContext) -> Outcome | Later:
         return Outcome(False, _answer("", NOT_FOUND), code=404)
     for job in jobs:
         if not job.state.is_final:
-            _backend(job, context).cancel(job, context.settings.kill_grace_s)
+            context.queue.cancel(job, context.settings.kill_grace_s)
     return Later(lambda answer: _Removal(jobs, context, answer).start())
-
-
-def _backend(job: Job, context: ActionContext) -> Backend:
-    backend = context.backends.get(job.backend)
-    if backend is None:
-        raise BackendUnavailable(
-            f"job {job.jid!r} runs on the backend {job.backend!r}, which this pman was not started"
-            " with; start it with that --container-env",
-            field="value",
-        )
-    return backend
 
 
 def _answer(job_id: str, words: str) -> dict[str, str]:

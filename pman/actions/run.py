@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
+import urllib.parse
+from typing import Any
+
 from pman.actions import action
 from pman.actions._selection import report
 from pman.actions.base import ActionContext, ActionRequest, Answer, Later, Outcome
-from pman.auth import Role
+from pman.auth import Caller, Role
 from pman.backends.base import Backend
-from pman.errors import BackendError, BackendUnavailable, Forbidden, PmanError, RequestError
-from pman.job.observation import Observation
+from pman.errors import BackendUnavailable, Forbidden, PmanError, RequestError, shown
 from pman.job.record import Job, new_job
-from pman.job.spec import JobSpec, spec_from_meta
-from pman.job.state import JobState
+from pman.job.spec import JobSpec, RunOptions, spec_from_meta
 from pman.jobdb.view import with_service_name
 from pman.wire import HOST
 
-#: How long an answer to `run` may wait for the disk, seconds.
-COMMIT_TIMEOUT_S = 30.0
 
-
-@action("run", role=Role.RUN)
+@action("run", role=Role.RUN, takes=RunOptions)
 def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
-    """Run `{"cmd", "auid", "jid", "threaded"?, "container"?, "compound"?, "idempotent"?}`.
+    """Run what `RunOptions` describes: `{"cmd" or "argv", "auid", "jid", "threaded"?, ...}`.
 
-    Threaded: true as soon as the job is durable and its backend has it, no `d_ret`. Not threaded:
-    when it has ended, with the `d_ret` of `status`.
+    Threaded: true as soon as the job is durable and its backend has it or it waits for its turn,
+    no `d_ret`. Not threaded: when it has ended, with the `d_ret` of `status`. With `dryRun`: what
+    would be made, and nothing is.
     Source: WIRE.md 4.2 and ARCHITECTURE, "Replies" and "Jobs".
     """
-    spec = spec_from_meta(request.meta)
-    backend = choose_backend(spec, context)
-    if not _is_there_already(spec, context):
-        _check(spec, backend, context)
-    fresh = new_job(spec, backend.name, context.now())
-    job, is_new = context.store.submit(
-        fresh, idempotent=spec.idempotent, timeout_s=COMMIT_TIMEOUT_S
-    )
-    if is_new:
-        submit(job, backend, context)
+    asked = read(request, context)
+    spec, backend = asked.spec, asked.backend
+    if spec.dry_run:
+        return Outcome(True, dry_run(asked))
+    job, _ = accept(asked, request, context)
     if request.is_threaded():
         if spec.container is not None and backend.name != HOST:
             # The reply repeats `meta`; as in 2.2 it tells the name of the service, too.
@@ -56,17 +51,102 @@ def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     return Later(subscribe)
 
 
-def _is_there_already(spec: JobSpec, context: ActionContext) -> bool:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """A `run` request that can be carried out.
+
+    Attributes:
+        spec: What to run.
+        backend: Where.
+        after: The jobs that must end well first.
+    """
+
+    spec: JobSpec
+    backend: Backend
+    after: list[Job]
+
+
+def read(request: ActionRequest, context: ActionContext) -> Asked:
+    """Check a request, as far as that can be done before anything is kept.
+
+    Raises:
+        RequestError: It can't be carried out; names the field.
+        BackendUnavailable: It can't be carried out here and now.
+    """
+    spec = spec_from_meta(request.meta)
+    backend = choose_backend(spec, context)
+    _check_callback(spec.callback, context.settings.callback_hosts)
+    after = [_newest(jid, request.caller, context) for jid in spec.after]
+    if not _is_there_already(spec, request, context):
+        _check(spec, backend, request, context)
+    return Asked(spec, backend, after)
+
+
+def accept(asked: Asked, request: ActionRequest, context: ActionContext) -> tuple[Job, bool]:
+    """Make a job durable, and have it started when it is its turn.
+
+    Returns:
+        The job, and whether it is new: an idempotent request may be answered with a former one.
+    Raises:
+        PmanError: As for `JobQueue.submit`.
+    """
+    fresh = new_job(asked.spec, asked.backend.name, context.now())
+    fresh.idempotency = request.idempotency
+    return context.queue.submit(fresh, after=asked.after, idempotent=asked.spec.idempotent)
+
+
+def dry_run(asked: Asked) -> dict[str, Any]:
+    """Return the `d_ret` of a request that is only to tell what would be made."""
+    return {
+        "dryRun": asked.backend.describe(asked.spec),
+        "backend": asked.backend.name,
+        "cmd": asked.spec.cmd,
+        "after": [job.name for job in asked.after],
+    }
+
+
+def _newest(jid: str, caller: Caller, context: ActionContext) -> Job:
+    """Return the newest job with an id, of those that the caller may know of."""
+    for job in reversed(context.store.find("jid", jid)):
+        if caller.auid is None or job.auid == caller.auid:
+            return job
+    raise RequestError(f"after is {shown(jid)}, expected ids of jobs that are there", field="after")
+
+
+def _check_callback(url: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a callback to a host that `--callbackHosts` does not name.
+
+    Raises:
+        Forbidden: It is one.
+    """
+    if not url or "*" in allowed:
+        return
+    parts = urllib.parse.urlsplit(url)
+    host = (parts.hostname or "").lower()
+    shown_host = f"[{host}]" if ":" in host else host
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    names = {name.lower() for name in allowed}
+    if not names & {host, shown_host, f"{shown_host}:{port}"}:
+        raise Forbidden(
+            f"callback goes to {shown(host)}, expected a host that --callbackHosts names",
+            field="callback",
+        )
+
+
+def _is_there_already(spec: JobSpec, request: ActionRequest, context: ActionContext) -> bool:
     """Return whether the request is answered with a former job, whatever can be run now."""
+    key = request.idempotency.partition(":")[0]
+    if key:
+        return context.store.with_idempotency(key) is not None
     return spec.idempotent and bool(context.store.find("jid", spec.jid))
 
 
-def _check(spec: JobSpec, backend: Backend, context: ActionContext) -> None:
+def _check(spec: JobSpec, backend: Backend, request: ActionRequest, context: ActionContext) -> None:
     """Refuse what the backend refuses, unless the same request has come at the same moment."""
     try:
         backend.check(spec)
     except PmanError:
-        if not _is_there_already(spec, context):
+        if not _is_there_already(spec, request, context):
             raise
 
 
@@ -89,24 +169,3 @@ def choose_backend(spec: JobSpec, context: ActionContext) -> Backend:
             field="container",
         )
     return backend
-
-
-def submit(job: Job, backend: Backend, context: ActionContext) -> None:
-    """Hand a durable job to its backend; a job that is not taken ends FAILED.
-
-    Raises:
-        RequestError: It can't be taken as it is; nothing is kept of it.
-        BackendError: It was not taken.
-    """
-    try:
-        backend.submit(job)
-    except RequestError:
-        context.store.remove([job.name])
-        raise
-    except BackendError as exc:
-        context.store.observe(
-            Observation(
-                name=job.name, state=JobState.FAILED, reason="submit_failed", message=exc.message
-            )
-        )
-        raise

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from pman.config import Settings
 from pman.job.observation import Observation
-from pman.job.record import Job
+from pman.job.record import Job, as_backend_sees
 from pman.job.spec import JobSpec
 from pman.output import OutputFiles
 
@@ -100,6 +100,13 @@ class Backend(abc.ABC):
             BackendUnavailable: The engine cannot be told now.
         """
 
+    def cancel_after_restart(self, job: Job, grace_s: float) -> None:
+        """As `cancel`, for a job that a former daemon has canceled, or was about to.
+
+        Does nothing if what runs the job knows of it, with its own grace and signal.
+        """
+        self.cancel(job, grace_s)
+
     @abc.abstractmethod
     def settled(self, job: Job) -> None:
         """Learn that the final state of `job` is durable: what was held to report it may go."""
@@ -153,5 +160,5 @@ def discard(job: Job, backends: Mapping[str, Backend], output: OutputFiles) -> N
     """
     backend = backends.get(job.backend)
     if backend is not None:
-        backend.remove(job)
+        backend.remove(as_backend_sees(job))
     output.remove(job.name)

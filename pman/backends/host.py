@@ -11,6 +11,8 @@ import platform
 import threading
 import time
 from collections.abc import Sequence
+from signal import SIGTERM
+from typing import Any
 
 import msgspec
 
@@ -99,17 +101,17 @@ class HostBackend(Backend):
     def check(self, spec: JobSpec) -> None:
         """Refuse commands that no shell can be given, and all while there is no shepherd."""
         try:
-            parts = _parts(spec.cmd, is_compound=spec.compound)
-            longest = max(len(part.encode()) for part in parts) + 1
+            longest = max(len(part.encode()) for part in spec.argv or _parts(spec)) + 1
         except UnicodeEncodeError as exc:
-            raise RequestError(
-                f"cmd holds {exc.object[exc.start]!r}, which is no character", field="cmd"
-            ) from exc
+            field = "cmd" if spec.argv is None else "argv"
+            raise _no_character(field, exc) from exc
         if longest > MAX_COMMAND_BYTES:
+            what = "cmd has a command" if spec.argv is None else "argv has a word"
             raise RequestError(
-                f"cmd has a command of {longest - 1} bytes, expected less than {MAX_COMMAND_BYTES}",
-                field="cmd",
+                f"{what} of {longest - 1} bytes, expected less than {MAX_COMMAND_BYTES}",
+                field=what.split()[0],
             )
+        _check_words(spec)
         if self._link.failure is not None:
             raise _unavailable(self._link.failure)
 
@@ -138,7 +140,28 @@ class HostBackend(Backend):
         """Have the shepherd end the job's process group."""
         if self._link.failure is not None:
             raise _unavailable(self._link.failure)
-        self._link.post(lambda: self._cancel(job, grace_s))
+        self._link.post(lambda: self._cancel(job, Cancel(job.name, grace_s, signal or SIGTERM)))
+
+    def cancel_after_restart(self, job: Job, grace_s: float) -> None:
+        """Have the shepherd end the job, unless it does so already."""
+
+        def cancel() -> None:
+            entry = self._entry(job.name)
+            if entry is None or entry.record is None or not entry.record.is_canceled:
+                self._cancel(job, Cancel(job.name, grace_s))
+
+        self._link.post(cancel)
+
+    def describe(self, spec: JobSpec) -> dict[str, Any]:
+        """Return the commands as they would be run; the environment is what the job adds."""
+        return {
+            "backend": self.name,
+            "parts": _parts(spec),
+            "argv": spec.argv,
+            "cwd": spec.cwd or os.getcwd(),  # noqa: PTH109, as it is
+            "env": spec.env,
+            "stdinBytes": None if spec.stdin is None else len(spec.stdin.encode()),
+        }
 
     def settled(self, job: Job) -> None:
         """Let the shepherd forget the job."""
@@ -271,7 +294,7 @@ class HostBackend(Backend):
             del self._strangers[name]
             self._link.send(Settled(name))
 
-    def _cancel(self, job: Job, grace_s: float) -> None:
+    def _cancel(self, job: Job, command: Cancel) -> None:
         with self._lock:
             entry = self._entries.get(job.name)
             is_known = entry is not None or job.name in self._strangers
@@ -294,7 +317,7 @@ class HostBackend(Backend):
                 )
             )
         elif entry is None or not entry.is_over:
-            self._link.send(Cancel(job.name, grace_s))
+            self._link.send(command)
 
     # --- from any thread --------------------------------------------------------------------
 
@@ -311,12 +334,21 @@ class HostBackend(Backend):
             self._link.post(Cancel(name, 0))
 
     def _start_of(self, job: Job) -> Start:
-        if job.parts:
-            parts = [part.cmd for part in job.parts]
-        else:
-            parts = _parts(job.cmd, is_compound=spec_from_meta(json.loads(job.meta)).compound)
-        folder = self.context.output.folder(job.name).absolute()
-        return Start(name=job.name, parts=parts, folder=path_text(folder))
+        try:
+            spec = spec_from_meta(json.loads(job.meta))
+        except RequestError:
+            # Accepted by a pman that did not know the key at fault, and ignored it.
+            spec = JobSpec(cmd=job.cmd, auid=job.auid, jid=job.jid, meta={})
+        parts = [part.cmd for part in job.parts] or _parts(spec)
+        return Start(
+            name=job.name,
+            parts=parts,
+            folder=path_text(self.context.output.folder(job.name).absolute()),
+            argv=spec.argv or [],
+            env={path_text(key): path_text(value) for key, value in spec.env.items()},
+            cwd=path_text(spec.cwd or ""),
+            stdin=spec.stdin,
+        )
 
 
 def host_facts() -> HostFacts:
@@ -331,9 +363,35 @@ def host_facts() -> HostFacts:
     )
 
 
-def _parts(cmd: str, *, is_compound: bool) -> list[str]:
-    parts = split_compound(cmd) if is_compound else [cmd]
-    return parts if len(parts) <= MAX_PARTS else [cmd]
+def _parts(spec: JobSpec) -> list[str]:
+    """Return the commands to run one after the other; what they read, only one can read."""
+    is_compound = spec.compound and spec.argv is None and spec.stdin is None
+    parts = split_compound(spec.cmd) if is_compound else [spec.cmd]
+    return parts if len(parts) <= MAX_PARTS else [spec.cmd]
+
+
+def _check_words(spec: JobSpec) -> None:
+    """Refuse what no program can be given beside its command.
+
+    Raises:
+        RequestError: It holds what is no character, or is too long; names the field.
+    """
+    words = {f"env.{name}": f"{name}={value}" for name, value in spec.env.items()}
+    for field, word in {**words, "cwd": spec.cwd or "", "stdin": spec.stdin or ""}.items():
+        try:
+            size = len(word.encode())
+        except UnicodeEncodeError as exc:
+            raise _no_character(field, exc) from exc
+        if size >= MAX_COMMAND_BYTES and field != "stdin":
+            raise RequestError(
+                f"{field} has {size} bytes, expected less than {MAX_COMMAND_BYTES}", field=field
+            )
+
+
+def _no_character(field: str, exc: UnicodeEncodeError) -> RequestError:
+    return RequestError(
+        f"{field} holds {exc.object[exc.start]!r}, which is no character", field=field
+    )
 
 
 def _unavailable(error: BackendUnavailable) -> BackendUnavailable:

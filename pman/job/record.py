@@ -31,6 +31,12 @@ def job_name_of(run_name: str) -> str:
     return _TRY.sub("", run_name)
 
 
+def attempt_of(run_name: str) -> int:
+    """Return which try of a job a `Job.run_name` stands for."""
+    found = _TRY.search(run_name)
+    return 1 if found is None else int(found[0][2:])
+
+
 class HostFacts(msgspec.Struct, frozen=True, gc=False):
     """The machine a job ran on, as a sub-job of 2.2 reports it.
 
@@ -103,7 +109,7 @@ class Job(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
         priority: Who waits with a higher one is started first.
         hold: Why pman has not given it to its backend, or RELEASED; see `Hold`.
         after: Names of jobs that must end well first and have not yet, or None.
-        not_before: When it may be tried again, UTC epoch seconds, or None.
+        not_before: When it may be tried again, or was released, UTC epoch seconds, or None.
         attempt: Which try it is, from 1.
         retries: How many more tries than one it may have.
         backoff_s: Before the second try; doubled for each further one.
@@ -112,7 +118,8 @@ class Job(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
         callback: URL that gets the final record, "" for none.
         progress: Share of the work that is done, 0 to 1, as the job says, or None.
         progress_text: What the job says of it.
-        idempotency: Digest of the client's idempotency key and of what came with it, or "".
+        idempotency: Digest of the client's idempotency key, perhaps with a colon and the digest
+            of what came with it, or "".
         parts: Parts of a host job, in order; those not yet started included.
         workers: Containers of a container job.
         handle: JSON value with which the backend finds the job again after a restart.
@@ -162,6 +169,29 @@ class Job(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     def run_name(self) -> str:
         """Name by which backend and output know the newest try: `name`, or `<name>_r<attempt>`."""
         return self.name if self.attempt == 1 else f"{self.name}_r{self.attempt}"
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its backend does not have it, and is not about to."""
+        return self.hold in ("limit", "after", "retry")
+
+
+def as_backend_sees(job: Job) -> Job:
+    """Return the newest try of a job as its backend knows it.
+
+    It has the name of the try, was accepted when it was released, and is NEW when the backend may
+    not have it yet.
+    """
+    if job.attempt == 1 and job.not_before is None and job.hold != "released":
+        return job
+    is_new = job.hold == "released" and job.handle is None
+    return msgspec.structs.replace(
+        job,
+        name=job.run_name,
+        attempt=1,
+        state=JobState.NEW if is_new and not job.state.is_final else job.state,
+        accepted_at=job.accepted_at if job.not_before is None else job.not_before,
+    )
 
 
 def new_job(spec: JobSpec, backend: str, now_s: float) -> Job:

@@ -35,12 +35,20 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     **{state: frozenset() for state in FINAL_STATES},
 }
 
+#: The moves of a job that has failed and is tried again: the next try begins where others wait.
+RETRY_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    state: frozenset({JobState.QUEUED}) for state in JobState if not state.is_final
+}
 
-def check_transition(old: JobState, new: JobState) -> None:
+
+def check_transition(old: JobState, new: JobState, *, is_retry: bool = False) -> None:
     """Raise unless `new` may follow `old`; staying in a state is allowed.
 
+    Args:
+        is_retry: The job begins its next try with it.
     Raises:
         InvalidTransition: The table does not hold the move.
     """
-    if new is not old and new not in TRANSITIONS[old]:
+    after = RETRY_TRANSITIONS.get(old, frozenset()) if is_retry else TRANSITIONS[old]
+    if new is not old and new not in after:
         raise InvalidTransition(f"a job in state {old.value} cannot become {new.value}")

@@ -75,6 +75,7 @@ def job_from_record(name: str, record: Any) -> Job:
     if job.name != name:
         raise ValueError(f"it holds the record of {job.name!r}")
     job.handle = None
+    job.hold = ""
     if not job.state.is_final:
         _lose(job)
     return job

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from pman.errors import InvalidTransition
 from pman.job.observation import Observation
 from pman.job.record import Job
-from pman.job.state import JobState
+from pman.job.state import JobState, check_transition
+
+_log = logging.getLogger(__name__)
 
 
 def merge(job: Job, observation: Observation, now: Callable[[], float]) -> Job:
@@ -33,6 +37,18 @@ def merge(job: Job, observation: Observation, now: Callable[[], float]) -> Job:
     if state is not None and state.is_final and job.ended_at is None:
         seen.setdefault("ended_at", now())
     return msgspec.structs.replace(job, **seen, revision=job.revision + 1)
+
+
+def allowed(job: Job, observation: Observation) -> Observation:
+    """Return the observation without its state if that can't follow the job's."""
+    if observation.state is None:
+        return observation
+    try:
+        check_transition(job.state, observation.state)
+    except InvalidTransition as exc:
+        _log.warning("job %s: %s; the state is ignored", job.name, exc)
+        return msgspec.structs.replace(observation, state=None)
+    return observation
 
 
 def _own(value: Any) -> Any:

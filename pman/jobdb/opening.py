@@ -107,12 +107,12 @@ def _open_or_make(settings: Settings) -> tuple[Database, list[Job]]:
 def _as_taken(job: Job) -> Job:
     """Return a job of the snapshot, which may be older than what has become of the job.
 
-    One that reads NEW there may have run long since. As QUEUED it is followed if its backend knows
-    it, and is LOST if not, but it is not started again.
+    One that reads NEW there, or is held, may have run long since. As QUEUED it is followed if its
+    backend knows it, and is LOST if not, but it is not started again.
     """
-    if job.state is not JobState.NEW:
+    if job.state is not JobState.NEW and not job.hold:
         return job
-    return msgspec.structs.replace(job, state=JobState.QUEUED)
+    return msgspec.structs.replace(job, state=JobState.QUEUED, hold="")
 
 
 def _open(path: Path) -> tuple[Database, list[Job]]:

@@ -16,14 +16,14 @@ from typing import Any
 
 import msgspec
 
-from pman.errors import InvalidTransition, JobConflict, SnapshotError, UnknownJob
+from pman.errors import JobConflict, SnapshotError, UnknownJob
 from pman.job.observation import Observation
 from pman.job.record import Job
 from pman.job.state import check_transition
 from pman.jobdb.footprint import compact
 from pman.jobdb.index import NameIndex
 from pman.jobdb.journal import Commit, Journal
-from pman.jobdb.merge import merge
+from pman.jobdb.merge import allowed, merge
 from pman.jobdb.record_json import encode_record
 from pman.jobdb.view import job_leaf
 
@@ -63,6 +63,8 @@ class JobStore:
         self._unfinished: dict[str, None] = {}
         self._pending: dict[str, _Pending] = {}
         self._pending_by_jid = NameIndex()
+        self._by_idempotency = NameIndex()
+        self._pending_by_idempotency = NameIndex()
         self._unsettled: set[str] = set()
         self._settled_callbacks: list[OnJob] = []
         self._exchange_callbacks: list[OnExchange] = []
@@ -82,7 +84,8 @@ class JobStore:
         """Make a new job durable, then visible.
 
         Args:
-            job: From `new_job`.
+            job: From `new_job`. Is there one with the same key in its `idempotency`, that is
+                returned instead.
             idempotent: Return the oldest job with the same jid instead, if there is one.
             timeout_s: For the disk.
         Returns:
@@ -94,7 +97,7 @@ class JobStore:
         """
         record = encode_record(job)
         with self._lock:
-            first = self._first_with(job.jid) if idempotent else None
+            first = self._first_like(job, idempotent)
             if isinstance(first, Job):
                 return first, False
             pending = first if first is not None else self._hand_over(job, record)
@@ -131,6 +134,28 @@ class JobStore:
             return None
         self._deliver()
         return new
+
+    def change(self, name: str, make: Callable[[Job], Job | None]) -> tuple[Job, Commit] | None:
+        """Put in the place of a job that is not final what `make` makes of it.
+
+        Args:
+            make: Called with the lock held: takes the job, and returns a changed copy, or None
+                (or the job itself) to leave it. With a higher `attempt` it begins its next try.
+        Returns:
+            The job as it is now, and the promise of the disk; None when nothing was changed.
+        Raises:
+            InvalidTransition: It went where a job may not go; nothing was changed.
+        """
+        with self._lock:
+            job = self._jobs.get(name)
+            new = None if job is None or job.state.is_final else make(job)
+            if job is None or new is None or new is job:
+                return None
+            check_transition(job.state, new.state, is_retry=new.attempt > job.attempt)
+            new.revision = job.revision + 1
+            commit = self._replace(new)
+        self._deliver()
+        return new, commit
 
     def remove(self, names: Iterable[str], timeout_s: float = REMOVE_TIMEOUT_S) -> None:
         """Forget jobs; unknown names are ignored.
@@ -244,6 +269,12 @@ class JobStore:
                 return [self._jobs[name] for name in index.names(value)]
         return [job for job in self.jobs() if _is_same(job_leaf(job, key), value)]
 
+    def with_idempotency(self, key: str) -> Job | None:
+        """Return the job that was submitted with an idempotency key (its digest), if any."""
+        with self._lock:
+            name = self._by_idempotency.first(key)
+            return None if name is None else self._jobs[name]
+
     def few_with_jid(self, jid: str, most: int) -> list[Job] | None:
         """Return the jobs with a jid, in order; None if there are more than `most`."""
         with self._lock:
@@ -283,12 +314,19 @@ class JobStore:
 
     # --- with the lock held ---------------------------------------------------------------
 
-    def _first_with(self, jid: str) -> Job | _Pending | None:
-        name = self._by_jid.first(jid)
+    def _first_like(self, job: Job, is_idempotent: bool) -> Job | _Pending | None:
+        """Return the job that stands for `job`, if there is one, or one that comes to be it."""
+        if job.idempotency:
+            key = _key_of(job)
+            name = self._by_idempotency.first(key)
+            pending = self._pending_by_idempotency.first(key)
+        elif is_idempotent:
+            name, pending = self._by_jid.first(job.jid), self._pending_by_jid.first(job.jid)
+        else:
+            return None
         if name is not None:
             return self._jobs[name]
-        name = self._pending_by_jid.first(jid)
-        return None if name is None else self._pending[name]
+        return None if pending is None else self._pending[pending]
 
     def _hand_over(self, job: Job, record: bytes) -> _Pending:
         if job.name in self._jobs or job.name in self._pending:
@@ -301,29 +339,28 @@ class JobStore:
         )
         self._pending[job.name] = pending
         self._pending_by_jid.add(job.jid, job.name)
+        self._pending_by_idempotency.add(_key_of(job), job.name)
         return pending
 
     def _change(self, job: Job, observation: Observation) -> Job:
-        if observation.state is not None:
-            try:
-                check_transition(job.state, observation.state)
-            except InvalidTransition as exc:
-                _log.warning("job %s: %s; the state is ignored", job.name, exc)
-                observation = msgspec.structs.replace(observation, state=None)
-        new = merge(job, observation, self._now)
-        if new is job:
-            return job
-        new = self._put(new)
+        new = merge(job, allowed(job, observation), self._now)
+        if new is not job:
+            self._replace(new)
+        return new
+
+    def _replace(self, new: Job) -> Commit:
+        """Put a changed job in its place, and have it written; waiters are told by `_deliver`."""
+        self._put(new)
         waiters: Sequence[OnJob] = ()
         on_done = None
         if new.state.is_final:
             waiters = self._waiters.pop(new.name, ())
             self._unsettled.add(new.name)
             on_done = functools.partial(self._settled, new)
-        self._journal.write(new, on_done=on_done)
+        commit = self._journal.write(new, on_done=on_done)
         if waiters:
             self._events.append((new, waiters))
-        return new
+        return commit
 
     def _put(self, job: Job) -> Job:
         """Store a new job behind the others, or a changed one in its place."""
@@ -333,6 +370,7 @@ class JobStore:
                 self._order.append(job.name)
             self._by_jid.add(job.jid, job.name)
             self._by_auid.add(job.auid, job.name)
+            self._by_idempotency.add(_key_of(job), job.name)
         self._jobs[job.name] = job
         if job.state.is_final:
             self._unfinished.pop(job.name, None)
@@ -352,6 +390,7 @@ class JobStore:
         self._order = None
         self._by_jid.discard(job.jid, job.name)
         self._by_auid.discard(job.auid, job.name)
+        self._by_idempotency.discard(_key_of(job), job.name)
         self._unfinished.pop(job.name, None)
         self._unsettled.discard(job.name)
 
@@ -371,6 +410,7 @@ class JobStore:
         with self._lock:
             del self._pending[job.name]
             self._pending_by_jid.discard(job.jid, job.name)
+            self._pending_by_idempotency.discard(_key_of(job), job.name)
             if error is not None:
                 return
             if pending.is_abandoned:
@@ -408,6 +448,11 @@ class JobStore:
             finally:
                 with self._lock:
                     self._is_delivering = False
+
+
+def _key_of(job: Job) -> str:
+    """Return the digest of the client's idempotency key."""
+    return job.idempotency.partition(":")[0] if job.idempotency else ""
 
 
 def _is_same(ours: Any, theirs: Any) -> bool:

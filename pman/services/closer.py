@@ -11,6 +11,7 @@ from pman.backends.base import Backend
 from pman.errors import BackendError, UnknownJob
 from pman.job.record import Job
 from pman.jobdb.store import JobStore
+from pman.queue import JobQueue
 from pman.services.base import Service
 from pman.services.errands import Errands
 
@@ -29,6 +30,7 @@ class BackendCloser(Service):
         backends: Mapping[str, Backend],
         errands: Errands,
         store: JobStore,
+        queue: JobQueue,
         kill_grace_s: float | None,
     ) -> None:
         """Make a closer.
@@ -37,6 +39,7 @@ class BackendCloser(Service):
             backends: By name.
             errands: Ended first.
             store: Knows which jobs run.
+            queue: Ends them; what it holds back stays, for the next daemon.
             kill_grace_s: How long host jobs may take to end when they are told to; None leaves
                 them running.
         """
@@ -44,6 +47,7 @@ class BackendCloser(Service):
         self._backends = backends
         self._errands = errands
         self._store = store
+        self._queue = queue
         self._kill_grace_s = kill_grace_s
 
     def teardown(self) -> None:
@@ -56,7 +60,7 @@ class BackendCloser(Service):
 
     def _end_host_jobs(self, grace_s: float) -> None:
         deadline = time.monotonic() + grace_s + BEYOND_GRACE_S
-        jobs = [job for job in self._store.unfinished() if job.backend == HOST]
+        jobs = [job for job in self._store.unfinished() if job.backend == HOST and not job.is_held]
         ends = [self._end(job, grace_s) for job in jobs]
         late = [end for end in ends if not end.wait(max(0.0, deadline - time.monotonic()))]
         if late:
@@ -66,7 +70,7 @@ class BackendCloser(Service):
         """Cancel a job; return what is set once its end is known."""
         end = threading.Event()
         try:
-            self._backends[HOST].cancel(job, grace_s)
+            self._queue.cancel(job, grace_s)
             self._store.when_final(job.name, lambda _: end.set())
         except BackendError as exc:
             _log.error("job %s runs on: %s", job.name, exc)

@@ -63,6 +63,8 @@ class Herd:
         self._trim_deadline: float | None = None
         self._by_pid: dict[int, str] = {}
         self._kill_deadlines: dict[str, float] = {}
+        #: The signal that a job was asked to end with last.
+        self._asked: dict[str, int] = {}
         #: Canceled jobs whose shell has ended and whose process group has not.
         self._draining: dict[str, int] = {}
 
@@ -110,7 +112,7 @@ class Herd:
         self._plan_trim()
 
     def cancel(self, command: Cancel) -> None:
-        """Ask a job to end; asked twice, the earlier deadline counts."""
+        """Ask a job to end; asked twice, the earlier deadline counts, another signal is sent."""
         job = self.jobs.get(command.name)
         if job is None or job.is_ended:
             return
@@ -119,14 +121,20 @@ class Herd:
         self._kill_deadlines[job.name] = min(deadline, before)
         if not job.is_canceled:
             self._change(job, Update(name=job.name, is_canceled=True))
-            pid = self._pid_of(job)
-            if pid is not None:
-                process.signal_group(pid, signal.SIGTERM)
-                # A stopped process handles SIGTERM only when it goes on.
-                process.signal_group(pid, signal.SIGCONT)
-            elif self._parked.pop(job.name, None) is not None:
+            if self._parked.pop(job.name, None) is not None:
                 self._end(job)
+        if self._asked.get(job.name) != command.signal:
+            self._ask(job, command.signal)
         self.tick()
+
+    def _ask(self, job: JobRecord, number: int) -> None:
+        """Send a signal to a job that is to end."""
+        pid = self._pid_of(job)
+        if pid is not None:
+            self._asked[job.name] = number
+            process.signal_group(pid, number)
+            # A stopped process handles a signal only when it goes on.
+            process.signal_group(pid, signal.SIGCONT)
 
     def settled(self, name: str) -> None:
         """Forget a job that has ended."""
@@ -134,6 +142,7 @@ class Herd:
         if job is not None and job.is_ended:
             del self.jobs[name]
             self._unlogged.discard(name)
+            self._asked.pop(name, None)
             self._logs.remove(name)
 
     # --- what happens -----------------------------------------------------------------------
@@ -222,7 +231,9 @@ class Herd:
         records, broken = self._logs.load()
         for job in records:
             self.jobs[job.name] = job
-            if not job.is_ended:
+            if job.is_ended:
+                _drop_stdin(job)  # killed between the two
+            else:
                 self._adopt_running(job)
         for name in broken:
             note(f"the log of job {name} can't be read")
@@ -287,9 +298,20 @@ class Herd:
         if not name or name.startswith(".") or "/" in name or not command.parts:
             return f"job name {name!r} or its list of parts can't be used"
         parts = [PartRecord(cmd) for cmd in command.parts]
-        job = JobRecord(name=name, folder=command.folder, boot=self._boot, parts=parts)
+        job = JobRecord(
+            name=name,
+            folder=command.folder,
+            boot=self._boot,
+            parts=parts,
+            argv=command.argv,
+            env=command.env,
+            cwd=command.cwd,
+            has_stdin=command.stdin is not None,
+        )
         try:
             process.make_output_folder(path_bytes(job.folder))
+            if command.stdin is not None:
+                process.write_stdin(path_bytes(job.folder), command.stdin)
             if not self._logs.claim(job):
                 return f"job {name!r} has a log that this shepherd did not make"
         except OSError as exc:
@@ -302,15 +324,28 @@ class Herd:
             self._parked[job.name] = index
             return
         try:
-            if self._cwd_failure:
-                raise OSError(self._cwd_failure)
-            pid = process.spawn(job.parts[index].cmd, path_bytes(job.folder), index, self._env)
+            pid = self._spawn(job, index, self._env)
         except (OSError, ValueError) as exc:
+            process.remove_empty_output(path_bytes(job.folder), index)
             failure = f"part {index + 1} of {len(job.parts)} could not be started: {exc}"
             self._end(job, failure=failure)
             return
         self._by_pid[pid] = job.name
         self._note_start(job, index, pid)
+
+    def _spawn(self, job: JobRecord, index: int, env: dict[bytes, bytes]) -> int:
+        folder = path_bytes(job.folder)
+        argv = [word.encode() for word in job.argv] or process.shell_command(job.parts[index].cmd)
+        if job.env:
+            own = {path_bytes(key): path_bytes(value) for key, value in job.env.items()}
+            env = {**env, **own}
+        stdin = process.stdin_path(folder) if job.has_stdin else b"/dev/null"
+        if job.cwd:
+            with process.working_directory(path_bytes(job.cwd)):
+                return process.spawn(argv, folder, index, env, stdin)
+        if self._cwd_failure:
+            raise OSError(self._cwd_failure)
+        return process.spawn(argv, folder, index, env, stdin)
 
     def _note_start(self, job: JobRecord, index: int, pid: int) -> None:
         part = job.parts[index]
@@ -332,6 +367,8 @@ class Herd:
         self._tidy_output(job, index, is_alone=is_alone)
         has_more = index + 1 < len(job.parts)
         job.is_ended = not has_more and not job.is_canceled
+        if job.is_ended:
+            _drop_stdin(job)
         self._tell(Update(name=job.name, index=index, part=part, is_ended=job.is_ended))
         if job.is_canceled:
             self._drain_or_end(job, part.pid)
@@ -399,6 +436,7 @@ class Herd:
         job.apply(update)
         if job.is_ended:
             self._kill_deadlines.pop(job.name, None)
+            _drop_stdin(job)
         self._log(update)
         self._tell(update)
 
@@ -413,6 +451,11 @@ class Herd:
     def _pid_of(self, job: JobRecord) -> int | None:
         part = _current(job)
         return part.pid if part else None
+
+
+def _drop_stdin(job: JobRecord) -> None:
+    if job.has_stdin:
+        process.remove_stdin(path_bytes(job.folder))
 
 
 def _current(job: JobRecord) -> PartRecord | None:

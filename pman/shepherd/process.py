@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 SHELL = b"/bin/sh"
@@ -16,34 +18,98 @@ _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 _STREAMS = ((1, "stdout"), (2, "stderr"))
 
 
-def spawn(cmd: str, folder: bytes, index: int, env: dict[bytes, bytes]) -> int:
-    """Start `/bin/sh -c cmd` in a session of its own, in our working directory.
+def shell_command(cmd: str) -> list[bytes]:
+    """Return the program and the arguments that run a command line."""
+    return [SHELL, b"-c", cmd.encode()]
+
+
+def spawn(
+    argv: list[bytes],
+    folder: bytes,
+    index: int,
+    env: dict[bytes, bytes],
+    stdin: bytes = b"/dev/null",
+) -> int:
+    """Start a program in a session of its own, in our working directory.
 
     Args:
-        cmd: Command line.
+        argv: Program, looked for in the `PATH` of `env`, and arguments.
         folder: Where its `<index>.stdout` and `<index>.stderr` are appended to; is there.
         index: Number of the part, from 0.
         env: Its whole environment.
+        stdin: File that it reads.
     Returns:
         Its process id, which is its process group's as well.
     Raises:
-        OSError: It could not be started: no memory, no process, no descriptor, no file.
+        OSError: It could not be started: no program, memory, process, descriptor, file.
     """
     actions: list[tuple[int, int, bytes, int, int]] = [
-        (os.POSIX_SPAWN_OPEN, 0, b"/dev/null", os.O_RDONLY, 0)
+        (os.POSIX_SPAWN_OPEN, 0, stdin, os.O_RDONLY, 0)
     ]
     for fd, stream in _STREAMS:
         path = output_path(folder, index, stream)
         actions.append((os.POSIX_SPAWN_OPEN, fd, path, _APPEND, 0o600))
     return os.posix_spawn(
-        SHELL,
-        [SHELL, b"-c", cmd.encode()],
+        _find_program(argv[0], env),
+        argv,
         env,
         file_actions=actions,
         setsid=True,
         setsigmask=(),
         setsigdef=_DEFAULTED,
     )
+
+
+@contextlib.contextmanager
+def working_directory(path: bytes) -> Iterator[None]:
+    """Be in another working directory for a while: a spawned process can't be told its own.
+
+    Raises:
+        OSError: It can't be entered; says so.
+    """
+    before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            os.chdir(path)
+        except OSError as exc:
+            raise OSError(f"working directory {os.fsdecode(path)!r}: {exc.strerror}") from exc
+        yield
+    finally:
+        os.fchdir(before)
+        os.close(before)
+
+
+def _find_program(name: bytes, env: dict[bytes, bytes]) -> bytes:
+    """Return the file of a program, as execvp(3) finds it with the `PATH` of `env`."""
+    if b"/" in name:
+        return name
+    for folder in env.get(b"PATH", os.defpath.encode()).split(b":"):
+        path = os.path.join(folder or b".", name)
+        if os.path.isfile(path) and os.access(path, os.X_OK):  # noqa: PTH113, bytes
+            return path
+    raise OSError(f"there is no program {os.fsdecode(name)!r} in PATH")
+
+
+def write_stdin(folder: bytes, text: str) -> None:
+    """Write what a job is to read.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(stdin_path(folder), flags, 0o600), "wb") as file:
+        file.write(text.encode())
+
+
+def remove_stdin(folder: bytes) -> None:
+    """Remove what a job was to read; nothing there is not an error."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(stdin_path(folder))
+
+
+def stdin_path(folder: bytes) -> bytes:
+    """Return the file that a job reads."""
+    return folder + b"/stdin"
 
 
 def output_path(folder: bytes, index: int, stream: str) -> bytes:

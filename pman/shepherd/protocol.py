@@ -10,11 +10,12 @@ can let a shepherd of another version finish its jobs. New fields have defaults.
 from __future__ import annotations
 
 import os
+import signal
 
 import msgspec
 
 #: Raised when an old shepherd could not start jobs for a new daemon any more.
-VERSION = 1
+VERSION = 2
 
 
 class PartRecord(msgspec.Struct, omit_defaults=True):
@@ -48,6 +49,10 @@ class JobRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
         is_canceled: Somebody asked for its end, while it ran.
         failure: Why a part could not be started.
         lost: Why it can't be known how it ended.
+        argv: Program and arguments of its only part, run without a shell; [] for none.
+        env: Variables beside those of `Hello`; keys and values are `path_text`.
+        cwd: Its working directory in place of that of `Hello`; `path_text`, "" for none.
+        has_stdin: Whether its folder holds what it reads.
     """
 
     name: str
@@ -58,6 +63,10 @@ class JobRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     is_canceled: bool = False
     failure: str = ""
     lost: str = ""
+    argv: list[str] = []
+    env: dict[str, str] = {}
+    cwd: str = ""
+    has_stdin: bool = False
 
     def apply(self, update: Update) -> None:
         """Change what `update` says has changed."""
@@ -85,19 +94,27 @@ class Hello(msgspec.Struct, tag_field="op", tag="hello"):
 
 
 class Start(msgspec.Struct, tag_field="op", tag="start"):
-    """Run a job, unless its name is known. The answer is `Snapshot` or `Refused`."""
+    """Run a job, unless its name is known. The answer is `Snapshot` or `Refused`.
+
+    `argv`, `env` and `cwd` are as in `JobRecord`; `stdin` is what the job reads, None for nothing.
+    """
 
     name: str
     parts: list[str]
     folder: str
+    argv: list[str] = []
+    env: dict[str, str] = {}
+    cwd: str = ""
+    stdin: str | None = None
     v: int = VERSION
 
 
 class Cancel(msgspec.Struct, tag_field="op", tag="cancel"):
-    """End a job: SIGTERM to its process group, SIGKILL after `grace_s` seconds."""
+    """End a job: a signal to its process group, SIGKILL after `grace_s` seconds."""
 
     name: str
     grace_s: float
+    signal: int = signal.SIGTERM
     v: int = VERSION
 
 

@@ -43,6 +43,7 @@ class Kit:
         refused: A command that `check` refuses.
         killed_code: Exit code of a job that was ended by signal 9.
         streams: What is kept of `prints`: stdout, stderr.
+        runs_programs: Whether a command is more than words.
         deadline_s: How long anything may take.
     """
 
@@ -54,6 +55,7 @@ class Kit:
     refused = "x" * 200_000
     killed_code: int | None = None
     streams = ("out\n", "err\n")
+    runs_programs = True
     deadline_s = 30.0
 
     def __init__(self, folder: Path) -> None:
@@ -159,6 +161,7 @@ class StubKit(Kit):
 
     killed = "kill 9"
     prints = "print out err"
+    runs_programs = False
     refused = "echo 'never ends"
 
     def build(self, context: BackendContext) -> Backend:

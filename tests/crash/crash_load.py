@@ -26,6 +26,8 @@ SUBMITTERS = 4
 #: A job whose shepherd was killed at this very moment may have run, and nobody can know how.
 LIMBO = "its shepherd was killed when it started a part"
 FINAL = ("COMPLETED", "FAILED", "CANCELED", "LOST")
+#: What a record on disk leaves out.
+DEFAULTS = {"state": "NEW", "parts": [], "exit_code": None, "signal": None, "message": ""}
 
 
 class Expected(msgspec.Struct):
@@ -163,7 +165,8 @@ def records(db_path: Path) -> dict[str, dict[str, Any]]:
     """Return what the job DB on disk says, by job id."""
     with contextlib.closing(sqlite3.connect(f"file:{db_path}/pman.db?mode=ro", uri=True)) as file:
         rows = [
-            json.loads(record) for (record,) in file.execute("SELECT record FROM jobs ORDER BY seq")
+            {**DEFAULTS, **json.loads(record)}
+            for (record,) in file.execute("SELECT record FROM jobs ORDER BY seq")
         ]
     found = {row["jid"]: row for row in rows}
     assert len(found) == len(rows), "a job is there twice"

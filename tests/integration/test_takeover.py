@@ -20,6 +20,7 @@ from leftovers import end_shepherds, herd_pids, shepherds
 from marked import wait_gone
 
 from pman.output import OutputFiles
+from pman.shepherd.protocol import VERSION
 
 pytestmark = pytest.mark.slow
 
@@ -159,7 +160,7 @@ def test_kill_jobs_on_exit(new_daemon: NewDaemon, gate: Gate) -> None:
 # --- shepherds of other versions ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [0, 2])
+@pytest.mark.parametrize("version", [VERSION - 1, VERSION + 1])
 def test_a_shepherd_of_another_version_finishes_its_jobs(
     new_daemon: NewDaemon, gate: Gate, version: int
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pman.shepherd import process
+from pman.shepherd.process import shell_command
 
 
 def ended(pid: int) -> int:
@@ -17,7 +18,9 @@ def ended(pid: int) -> int:
 
 def test_a_part_writes_to_its_files_only(tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path)
-    pid = process.spawn("cat; echo out; echo $A >&2; exit 3", folder, 2, {b"A": b"err"})
+    pid = process.spawn(
+        shell_command("cat; echo out; echo $A >&2; exit 3"), folder, 2, {b"A": b"err"}
+    )
     assert ended(pid) == 3
     assert (tmp_path / "2.stdout").read_text() == "out\n"
     assert (tmp_path / "2.stderr").read_text() == "err\n"
@@ -25,7 +28,7 @@ def test_a_part_writes_to_its_files_only(tmp_path: Path) -> None:
 
 def test_empty_output_is_removed(tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path)
-    ended(process.spawn("echo x", folder, 0, {}))
+    ended(process.spawn(shell_command("echo x"), folder, 0, {}))
     process.remove_empty_output(folder, 0)
     process.remove_empty_output(folder, 0)
     assert [path.name for path in tmp_path.iterdir()] == ["0.stdout"]
@@ -33,11 +36,11 @@ def test_empty_output_is_removed(tmp_path: Path) -> None:
 
 def test_a_part_that_cannot_start(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        process.spawn("true", os.fsencode(tmp_path / "none"), 0, {})
+        process.spawn(shell_command("true"), os.fsencode(tmp_path / "none"), 0, {})
 
 
 def test_a_process_is_known_by_its_start(tmp_path: Path) -> None:
-    pid = process.spawn("exec sleep 60", os.fsencode(tmp_path), 0, dict(os.environb))
+    pid = process.spawn(shell_command("exec sleep 60"), os.fsencode(tmp_path), 0, dict(os.environb))
     ticks = process.start_ticks(pid)
     assert ticks is not None
     assert process.is_running(pid, ticks)

@@ -59,7 +59,7 @@ def test_what_is_no_message_is_refused(raw: bytes) -> None:
 
 
 def test_fields_of_a_later_version_are_ignored() -> None:
-    assert decode_command(b'{"op":"settled","name":"j","v":1,"new":2}') == Settled("j")
+    assert decode_command(b'{"op":"settled","name":"j","v":2,"new":2}') == Settled("j")
 
 
 @pytest.mark.parametrize("path", ["/plain", "/é", "/b\udcff"])

@@ -1,0 +1,155 @@
+"""`cancel`: end jobs, and keep their records."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from pman.actions import action
+from pman.actions.base import ActionContext, ActionRequest, Later, Outcome
+from pman.auth import Role
+from pman.errors import BackendUnavailable, RequestError, UnknownJob, shown
+from pman.job.record import Job
+from pman.job.spec import MAX_SECONDS
+from pman.jobdb.journal import Commit
+
+#: How long an answer may wait for the disk, seconds.
+COMMIT_TIMEOUT_S = 30.0
+
+
+class CancelOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """`meta` of `cancel`."""
+
+    jid: Annotated[
+        str | int | float | None, Meta(description="Id of the jobs to end. Either this or job.")
+    ] = None
+    job: Annotated[str | None, Meta(description="Name of the one job to end.")] = None
+    grace: Annotated[
+        Annotated[float, Meta(ge=0, le=MAX_SECONDS)] | None,
+        Meta(description="Seconds until it is killed. Default: that of --killGrace."),
+    ] = None
+    signal: Annotated[
+        str | int | None,
+        Meta(description="Name or number of the signal that asks for the end. Default: SIGTERM."),
+    ] = None
+    wait: Annotated[bool, Meta(description="Whether to answer when all of them have ended.")] = (
+        False
+    )
+
+
+@action("cancel", role=Role.RUN, takes=CancelOptions)
+def cancel(request: ActionRequest, context: ActionContext) -> Outcome | Later:
+    """End the jobs that `{"jid" or "job", "grace"?, "signal"?, "wait"?}` names; forget none.
+
+    Those that have ended stay as they are. True at once, or with `wait` when all have ended;
+    `d_ret` is `{"jobs": [{"job", "jid", "state"}, ...]}`. No such job is answered with 404.
+    """
+    options = request.read_as(CancelOptions)
+    number = _signal(options.signal)
+    grace_s = context.settings.kill_grace_s if options.grace is None else options.grace
+    jobs = _named(options, request, context)
+    _cancel_all([job for job in jobs if not job.state.is_final], context, grace_s, number)
+
+    def outcome() -> Outcome:
+        return Outcome(True, {"jobs": [_show(job, context) for job in jobs]})
+
+    if not options.wait:
+        return outcome()
+    return Later(lambda answer: _Ends(jobs, context, lambda: answer(outcome)).start())
+
+
+def _named(options: CancelOptions, request: ActionRequest, context: ActionContext) -> list[Job]:
+    """Return the jobs that are named, of those that the caller may know of.
+
+    Raises:
+        RequestError: None are named, or in both ways.
+        UnknownJob: There are none.
+    """
+    if (options.jid is None) == (options.job is None):
+        raise RequestError("jid and job are both given or both missing, expected one", field="jid")
+    if options.job is not None:
+        field, value = "job", options.job
+        job = context.store.get(value)
+        found = [] if job is None else [job]
+    else:
+        field, value = "jid", str(options.jid)
+        found = context.store.find("jid", value)
+    auid = request.caller.auid
+    jobs = [job for job in found if auid is None or job.auid == auid]
+    if not jobs:
+        raise UnknownJob(f"there is no job with {field} {shown(value)}", field=field)
+    return jobs
+
+
+def _signal(value: str | int | None) -> int | None:
+    """Return the number of a signal: `SIGINT`, `int` and `2` are the same."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, int):
+            return signal.Signals(value).value
+        name = value.upper()
+        return signal.Signals[name if name.startswith("SIG") else f"SIG{name}"].value
+    except (KeyError, ValueError):
+        raise RequestError(
+            f"signal is {shown(value)}, expected a name such as SIGINT, or a number", field="signal"
+        ) from None
+
+
+def _cancel_all(
+    jobs: list[Job], context: ActionContext, grace_s: float, number: int | None
+) -> None:
+    """Cancel each job; return when a later daemon knows of it.
+
+    Raises:
+        BackendUnavailable: The backend of one can't be told now; all others were.
+        SnapshotError: It is not durable.
+    """
+    commits: list[Commit] = []
+    problem: BackendUnavailable | None = None
+    for job in jobs:
+        try:
+            commit = context.queue.cancel(job, grace_s, number)
+        except BackendUnavailable as exc:
+            problem = exc
+        else:
+            commits += [] if commit is None else [commit]
+    if problem is not None:
+        raise problem
+    for commit in commits:
+        commit.wait(COMMIT_TIMEOUT_S)
+
+
+def _show(job: Job, context: ActionContext) -> dict[str, Any]:
+    now = context.store.get(job.name) or job
+    return {"job": job.name, "jid": job.jid, "state": now.state.value}
+
+
+class _Ends:
+    """Waits until each of some jobs is final, or gone."""
+
+    def __init__(self, jobs: list[Job], context: ActionContext, done: Callable[[], None]) -> None:
+        self._jobs = jobs
+        self._context = context
+        self._done = done
+        self._left = len(jobs)
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        for job in self._jobs:
+            try:
+                self._context.store.when_final(job.name, self._count_down)
+            except UnknownJob:
+                self._count_down(job)
+
+    def _count_down(self, _: Job) -> None:
+        with self._lock:
+            self._left -= 1
+            if self._left:
+                return
+        self._done()

@@ -1,0 +1,146 @@
+"""`run` with all that it may ask for, and `cancel`, on the stub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from action_harness import Harness, harness
+
+from pman.actions.base import ActionRequest
+from pman.actions.run import accept, read
+from pman.auth import Caller
+from pman.job.state import JobState
+
+
+def states(pman: Harness, **meta: Any) -> list[str]:
+    return [job["state"] for job in pman.post("cancel", meta).json["d_ret"]["jobs"]]
+
+
+def test_a_dry_run_is_checked_and_keeps_nothing(pman: Harness) -> None:
+    pman.run("true", jid="first")
+    reply = pman.run("true", dryRun=True, after=["first"])
+    (first,) = pman.store.find("jid", "first")
+    assert reply.json["d_ret"] == {
+        "dryRun": {},
+        "backend": "host",
+        "cmd": "true",
+        "after": [first.name],
+    }
+    assert pman.store.count == 1
+    assert pman.run("echo 'x", dryRun=True).code == 400
+
+
+def test_after_names_the_newest_job_of_an_id(pman: Harness) -> None:
+    pman.run("false", jid=7)
+    pman.run("wait", jid=7)
+    pman.run("true", jid="next", after=[7])
+    (job,) = pman.store.find("jid", "next")
+    assert job.after == [pman.store.find("jid", "7")[-1].name]
+
+
+def test_after_an_id_that_nobody_has_is_refused(pman: Harness) -> None:
+    reply = pman.run("true", after=["nobody"])
+    assert (reply.code, reply.error["field"]) == (400, "after")
+    assert pman.store.count == 0
+
+
+def test_after_a_job_of_somebody_else_is_refused_as_unknown(pman: Harness) -> None:
+    pman.run("true", jid="theirs", auid="they")
+    meta = {"cmd": "true", "auid": "we", "jid": "ours", "after": ["theirs"]}
+    with pytest.raises(Exception, match="expected ids of jobs that are there"):
+        read(ActionRequest(meta, caller=Caller(auid="we")), pman.context)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "url", "is_allowed"),
+    [
+        ((), "http://example.org/", False),
+        (("*",), "http://example.org/", True),
+        (("example.org",), "https://Example.ORG:8443/x", True),
+        (("example.org:443",), "https://example.org/x", True),
+        (("example.org:443",), "http://example.org/x", False),
+        (("example.org",), "http://example.org.evil.net/", False),
+        (("example.org",), "http://example.org@evil.net/", False),
+        (("::1",), "http://[::1]:80/", True),
+    ],
+)
+def test_a_callback_goes_to_hosts_that_are_named(
+    tmp_path: Path, allowed: tuple[str, ...], url: str, is_allowed: bool
+) -> None:
+    with harness(tmp_path, callback_hosts=allowed) as pman:
+        reply = pman.run("true", callback=url)
+        if is_allowed:
+            assert reply.code == 200
+            assert pman.store.jobs()[0].callback == url
+        else:
+            assert (reply.code, reply.error["field"]) == (403, "callback")
+            assert pman.store.count == 0
+
+
+def test_the_same_key_is_answered_with_the_first_job(pman: Harness) -> None:
+    meta = {"cmd": "true", "auid": "", "jid": ""}
+    jobs = []
+    for key in ("a:1", "a:2", "b:1"):
+        request = ActionRequest(meta, idempotency=key)
+        jobs.append(accept(read(request, pman.context), request, pman.context))
+    (first, is_first), (again, is_again), (other, is_other) = jobs
+    assert (is_first, is_again, is_other) == (True, False, True)
+    assert (again.name, again.idempotency) == (first.name, "a:1")
+    assert other.name != first.name
+
+
+def test_cancel_ends_all_jobs_of_an_id_and_keeps_them(pman: Harness) -> None:
+    pman.run("wait", jid="j")
+    pman.run("true", jid="j")
+    pman.run("wait", jid="j")
+    assert states(pman, jid="j") == ["CANCELED", "COMPLETED", "CANCELED"]
+    assert states(pman, jid="j") == ["CANCELED", "COMPLETED", "CANCELED"]
+    assert states(pman, job=pman.store.jobs()[1].name, wait=True) == ["COMPLETED"]
+    assert pman.store.count == 3
+
+
+def test_cancel_waits_if_asked_to(pman: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    pman.run("sleep 0.2", jid="j")
+    monkeypatch.setattr(pman.backend, "cancel", lambda *_: None)
+    assert states(pman, jid="j") == ["RUNNING"]
+    assert states(pman, jid="j", wait=True) == ["COMPLETED"]
+
+
+@pytest.mark.parametrize(
+    ("meta", "field"),
+    [
+        ({}, "jid"),
+        ({"jid": "j", "job": "x"}, "jid"),
+        ({"jid": "j", "grace": -1}, "grace"),
+        ({"jid": "j", "signal": "SIGNOPE"}, "signal"),
+        ({"jid": "j", "signal": 0}, "signal"),
+        ({"jid": "j", "signal": True}, "signal"),
+        ({"jid": "j", "wait": 1}, "wait"),
+    ],
+)
+def test_cancel_names_what_is_wrong(pman: Harness, meta: dict[str, Any], field: str) -> None:
+    pman.run("wait", jid="j")
+    reply = pman.post("cancel", meta)
+    assert (reply.code, reply.error["field"]) == (400, field)
+    assert pman.store.jobs()[0].state is JobState.RUNNING
+
+
+@pytest.mark.parametrize("meta", [{"jid": "nobody"}, {"job": "nothing"}])
+def test_cancel_of_nothing_is_404(pman: Harness, meta: dict[str, Any]) -> None:
+    reply = pman.post("cancel", meta)
+    assert (reply.code, reply.error["type"]) == (404, "UnknownJob")
+
+
+@pytest.mark.parametrize("word", ["SIGINT", "int", 2])
+def test_a_signal_has_a_name_or_a_number(
+    pman: Harness, monkeypatch: pytest.MonkeyPatch, word: Any
+) -> None:
+    seen: list[tuple[float, int | None]] = []
+    monkeypatch.setattr(
+        pman.backend, "cancel", lambda _, grace, signal: seen.append((grace, signal))
+    )
+    pman.run("wait", jid="j")
+    pman.post("cancel", {"jid": "j", "grace": 2.5, "signal": word})
+    assert seen == [(2.5, 2)]
