@@ -19,6 +19,9 @@ from pman.output import LIVE_SUFFIX, write_gap
 
 _log = logging.getLogger(__name__)
 
+#: Two files that are alike up to here are of the same stream.
+HEAD_BYTES = 1 << 16
+
 
 class LiveFolder:
     """The live files of one job, until they are shut. Thread-safe."""
@@ -174,12 +177,13 @@ class Tail:
 def settle(folder: Path) -> None:
     """Remove the live files of a job that has ended, behind its final ones.
 
-    One that holds more than the final file takes its place: the engine has lost what it had.
+    One that goes on where the final file breaks off takes its place: the engine has lost what it
+    had. Where the engine has lost the beginning, the final file with its end is worth more.
     """
     for live in folder.glob("*" + LIVE_SUFFIX):
         final = live.with_suffix("")
         try:
-            if live.stat().st_size <= _size(final):
+            if not _goes_on(live, final):
                 live.unlink()
                 continue
             with contextlib.suppress(FileNotFoundError):
@@ -189,8 +193,15 @@ def settle(folder: Path) -> None:
             _log.warning("%s can't be put in its place: %s", live, exc)
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
+def _goes_on(live: Path, final: Path) -> bool:
+    """Return whether one file is longer than another, and begins alike."""
+    with live.open("rb") as longer:
+        size = longer.seek(0, os.SEEK_END)
+        longer.seek(0)
+        try:
+            with final.open("rb") as shorter:
+                head = shorter.read(HEAD_BYTES)
+                is_longer = size > shorter.seek(0, os.SEEK_END)
+        except FileNotFoundError:
+            return size > 0
+        return is_longer and longer.read(len(head)) == head

@@ -311,12 +311,19 @@ def test_the_longer_of_two_files_is_kept(tmp_path: Path) -> None:
         "0.stderr.live": b"only",
         "1.stdout": b"sho",
         "1.stdout.live": b"short",
+        "2.stdout": b"end",
+        "2.stdout.live": b"lost the en",
     }.items():
         (tmp_path / name).write_bytes(raw)
     write_gap(str(tmp_path / "1.stdout").encode(), (1, 2))
     settle(tmp_path)
     left = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert left == {"0.stdout": b"whole", "0.stderr": b"only", "1.stdout": b"short"}
+    assert left == {
+        "0.stdout": b"whole",
+        "0.stderr": b"only",
+        "1.stdout": b"short",
+        "2.stdout": b"end",
+    }
     assert read_gap(str(tmp_path / "1.stdout").encode()) is None
     settle(tmp_path / "nowhere")
 
