@@ -44,6 +44,8 @@ class Kit:
         killed_code: Exit code of a job that was ended by signal 9.
         streams: What is kept of `prints`: stdout, stderr.
         runs_programs: Whether a command is more than words.
+        takes_stdin: Whether a job has a standard input.
+        makes_cwd: Whether a working directory is made that is not there.
         deadline_s: How long anything may take.
     """
 
@@ -56,6 +58,8 @@ class Kit:
     killed_code: int | None = None
     streams = ("out\n", "err\n")
     runs_programs = True
+    takes_stdin = True
+    makes_cwd = False
     deadline_s = 30.0
 
     def __init__(self, folder: Path) -> None:
@@ -194,6 +198,8 @@ class ContainerKit(Kit):
     prints = "sh -c 'echo out; echo err >&2'"
     refused = "echo 'never ends"
     killed_code = 137
+    takes_stdin = False
+    makes_cwd = True
     deadline_s = 180.0
 
     def __init__(self, folder: Path) -> None:
