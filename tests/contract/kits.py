@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from engines import need_kubernetes, need_swarm
 from recorder import Recorder, make_job
 
@@ -24,7 +25,7 @@ from pman.backends.swarm import SwarmBackend
 from pman.config import Settings
 from pman.job.record import Job
 from pman.job.spec import JobSpec, spec_from_meta
-from pman.output import STREAMS, OutputFiles
+from pman.output import LIVE_SUFFIX, STREAMS, OutputFiles
 
 #: Image for container jobs; every engine of the tests has it.
 IMAGE = "local/busybox:1"
@@ -43,6 +44,8 @@ class Kit:
         killed_code: Exit code of a job that was ended by signal 9.
         streams: What is kept of `prints`: stdout, stderr.
         runs_programs: Whether a command is more than words.
+        takes_stdin: Whether a job has a standard input.
+        makes_cwd: Whether a working directory is made that is not there.
         deadline_s: How long anything may take.
     """
 
@@ -55,6 +58,8 @@ class Kit:
     killed_code: int | None = None
     streams = ("out\n", "err\n")
     runs_programs = True
+    takes_stdin = True
+    makes_cwd = False
     deadline_s = 30.0
 
     def __init__(self, folder: Path) -> None:
@@ -83,6 +88,23 @@ class Kit:
     def count(self, key: str, job: Job) -> int:
         """Return how often that command was run."""
         raise NotImplementedError
+
+    def talks(self) -> str:
+        """Return a command that prints "one", waits until it is let go, and prints "two"."""
+        file = shlex.quote(str(self.folder / "go"))
+        return f"{{ echo one; while [ ! -e {file} ]; do sleep 0.05; done; echo two; }}"
+
+    def let_go(self) -> None:
+        """Let that command go on."""
+        (self.folder / "go").touch()
+
+    def said(self, job: Job) -> bytes:
+        """Return what is in the files of a job, while it runs and afterwards."""
+        for suffix in ("", LIVE_SUFFIX):
+            path = self.output.folder(job.name) / f"0.stdout{suffix}"
+            if path.exists():
+                return path.read_bytes()
+        return b""
 
     def leftovers(self) -> list[str]:
         """Return what the backend still keeps of jobs: their names, with what may follow."""
@@ -155,6 +177,9 @@ class StubKit(Kit):
     def count(self, key: str, job: Job) -> int:
         return self._stub()._engine.starts.get(job.name, 0)
 
+    def talks(self) -> str:
+        pytest.skip("it prints nothing while a job runs")
+
     def leftovers(self) -> list[str]:
         return sorted(self._stub()._engine.seen)
 
@@ -173,6 +198,8 @@ class ContainerKit(Kit):
     prints = "sh -c 'echo out; echo err >&2'"
     refused = "echo 'never ends"
     killed_code = 137
+    takes_stdin = False
+    makes_cwd = True
     deadline_s = 180.0
 
     def __init__(self, folder: Path) -> None:
@@ -197,6 +224,12 @@ class ContainerKit(Kit):
 
     def count(self, key: str, job: Job) -> int:
         return count_lines(self.share / key)
+
+    def talks(self) -> str:
+        return "sh -c 'echo one; while [ ! -e /share/go ]; do sleep 0.05; done; echo two'"
+
+    def let_go(self) -> None:
+        (self.share / "go").touch()
 
 
 class SwarmKit(ContainerKit):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 from daemon_process import wait_until
 from kits import Kit
@@ -12,6 +14,7 @@ from kits import Kit
 from pman.errors import RequestError
 from pman.job.record import Job
 from pman.job.state import JobState
+from pman.output import LIVE_SUFFIX
 
 
 def run(kit: Kit, *commands: str) -> list[Job]:
@@ -57,6 +60,44 @@ def test_streams_are_kept_apart(kit: Kit) -> None:
     (job,) = run(kit, kit.prints)
     kit.recorder.wait(job, JobState.COMPLETED)
     assert kit.printed(job) == kit.streams
+
+
+def test_what_a_running_job_prints_can_be_followed(kit: Kit) -> None:
+    job = kit.job(kit.talks())
+    kit.recorder.add(job)
+    backend = kit.opened()
+    backend.submit(job)
+    kit.recorder.wait(job, JobState.RUNNING)
+    backend.follow(job)
+    wait_until(lambda: kit.said(job) == b"one\n", "the first word")
+    backend.close()
+    kit.let_go()
+    other = kit.opened()
+    other.reconcile([job])
+    other.follow(job)
+    kit.recorder.wait(job, JobState.COMPLETED)
+    wait_until(lambda: kit.said(job) == b"one\ntwo\n", "the last word")
+    left = [path.name for path in kit.output.folder(job.name).iterdir()]
+    assert [name for name in left if name.endswith(LIVE_SUFFIX)] == []
+
+
+def test_a_later_try_is_a_job_of_its_own(kit: Kit) -> None:
+    backend = kit.opened()
+    first = kit.job(kit.fails)
+    again = msgspec.structs.replace(first, name=f"{first.name}_r2")
+    again.cmd, again.meta = kit.prints, json.dumps(json.loads(first.meta) | {"cmd": kit.prints})
+    kit.recorder.add(first, again)
+    backend.submit(first)
+    kit.recorder.wait(first)
+    backend.settled(first)
+    backend.submit(again)
+    kit.recorder.wait(again, JobState.COMPLETED)
+    assert first.state is JobState.FAILED
+    assert kit.printed(again) == kit.streams
+    backend.settled(again)
+    for job in (first, again):
+        backend.remove(job)
+    wait_until(lambda: not kit.leftovers(), "the removal of both", kit.deadline_s)
 
 
 def test_many_jobs_at_once_run_once_each(kit: Kit) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from pman.backends._engine.halt import Halt
 from pman.backends._engine.order import Order
 from pman.backends._engine.port import Changed, Engine, Phase, Sink, View
 from pman.errors import BackendUnavailable, JobConflict, RequestError
@@ -20,6 +21,9 @@ from pman.job.state import JobState
 
 #: How long anything in a test may take before it counts as failed, seconds.
 DEADLINE_S = 30.0
+
+#: How often who follows looks whether it is to end, should nobody wake it, seconds.
+WAKE_S = 1.0
 
 AWAY = "the engine is away; start it"
 
@@ -38,6 +42,7 @@ class Thing:
         self.reason = ""
         self.message = ""
         self.output: list[tuple[int, str, bytes]] = []
+        self.ended: set[int] = set()  # workers that have ended before the others
 
     def view(self) -> View:
         code = self.code
@@ -45,7 +50,8 @@ class Thing:
             job_name=self.order.job_name,
             handle=dict(self.handle),
             phase=self.phase,
-            workers=[Worker(f"worker-{n}", self.phase.value, code) for n in self._numbers()],
+            workers=[Worker(f"worker-{n}", self._stage(n).value, code) for n in self._numbers()],
+            count=self.order.workers,
             started_at=self.started_at,
             ended_at=self.ended_at,
             reason=self.reason,
@@ -59,6 +65,9 @@ class Thing:
             seen.reason = self.reason or ("error" if code else "ok")
             seen.message = self.message or (f"ended with code {code}" if code else "")
         return seen
+
+    def _stage(self, number: int) -> Phase:
+        return Phase.ENDED if number in self.ended else self.phase
 
     def _numbers(self) -> range:
         return range(self.order.workers)
@@ -74,6 +83,8 @@ class World:
         is_away: Whether nothing can be asked.
         is_acting: Whether containers start by themselves and do what their command says.
         faults: What the next calls of a method raise; None for one that works.
+        signals: With which each job was stopped last.
+        cuts: Jobs of which the connection of who follows them breaks.
         survives_stop: What `stop` returns: False when output can be collected afterwards.
     """
 
@@ -91,6 +102,8 @@ class World:
         self.writes_at_stop = False
         self.can_retry = False
         self.events: list[tuple[str | None, bool]] = []
+        self.signals: dict[str, int | None] = {}
+        self.cuts: dict[str, int] = {}
         self._count = 0
 
     # --- what tests do ----------------------------------------------------------------------
@@ -151,6 +164,23 @@ class World:
                 reason="",
                 message="",
             )
+
+    def say(self, name: str, raw: bytes, worker: int = 0, stream: str = "stdout") -> None:
+        """Have a container print something."""
+        with self.lock:
+            self.things[name].output.append((worker, stream, raw))
+            self.lock.notify_all()
+
+    def wake(self) -> None:
+        """Have all who wait look again."""
+        with self.lock:
+            self.lock.notify_all()
+
+    def cut(self, name: str) -> None:
+        """Break the connection of who follows a job."""
+        with self.lock:
+            self.cuts[name] = 1
+            self.lock.notify_all()
 
     def drop(self, name: str) -> None:
         """Remove a thing behind our back."""
@@ -262,6 +292,10 @@ class FakeEngine(Engine):
             with self.world.lock:
                 self.world.things.pop(name, None)
 
+    def describe(self, order: Order, share_path: str | None) -> dict[str, Any]:
+        self.world.enter("describe")
+        return {"thing": {"order": order, "share_path": share_path}}
+
     def look_all(self) -> dict[str, View]:
         self.world.enter("look_all")
         with self.world.lock:
@@ -316,8 +350,38 @@ class FakeEngine(Engine):
             output = self.world.things[view.job_name].output
             return b"".join(raw for _, _, raw in output)[-max_bytes:]
 
-    def stop(self, view: View, grace_s: float, sink: Sink) -> bool:
+    def stage_of(self, worker: Worker) -> Phase:
+        return Phase(worker.state)
+
+    def check_signal(self, signal: int) -> None:
+        if signal > 15:
+            raise RequestError(f"signal is {signal}, expected at most 15", field="signal")
+
+    def follow(self, view: View, worker: int, sink: Sink, halt: Halt, *, waits: bool) -> None:
+        world, name = self.world, view.job_name
+        world.enter("follow", name)
+        at = 0
+        with halt.interrupts(world.wake):
+            while not halt.is_set():
+                with world.lock:
+                    thing = world.things.get(name)
+                    news = [] if thing is None else thing.output[at:]
+                    at += len(news)
+                    is_over = thing is None or thing.phase is Phase.ENDED or not waits
+                    if not news and not is_over and not halt.is_set():
+                        world.lock.wait(WAKE_S)
+                        if world.cuts.pop(name, 0):
+                            raise BackendUnavailable("the connection was cut")
+                        continue
+                for number, stream, raw in news:
+                    if number == worker:
+                        sink.write(number, stream, raw)
+                if not news:
+                    return
+
+    def stop(self, view: View, grace_s: float, sink: Sink, signal: int | None = None) -> bool:
         name = view.job_name
+        self.world.signals[name] = signal
         self.world.enter("stop", name)
         with self.world.lock:
             thing = self.world.things.get(name)

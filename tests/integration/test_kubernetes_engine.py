@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from api_proxy import ApiProxy
+from daemon_process import wait_until
 from engines import need_kubernetes
 from kube_harness import DEADLINE_S, KeptOutput, KubeBox, kube_box
 
+from pman.backends._engine.halt import Halt
 from pman.backends._engine.port import Phase, Unanswered
 from pman.errors import BackendUnavailable, RequestError, SubmitFailed
 from pman.job.state import JobState
@@ -262,6 +267,117 @@ def test_a_job_that_does_not_listen_is_killed(box: KubeBox) -> None:
     sink = KeptOutput()
     assert box.engine.stop(box.running(order, handle), 1.0, sink)
     assert sink.streams == {(0, "stdout"): b"here\n"}
+
+
+@pytest.mark.parametrize("signal", [15, 9])
+def test_a_pod_can_be_asked_with_two_signals_only(box: KubeBox, signal: int) -> None:
+    box.engine.check_signal(signal)
+    with pytest.raises(RequestError, match="SIGTERM") as refused:
+        box.engine.check_signal(2)
+    assert refused.value.field == "signal"
+    order = box.shell("trap true TERM; echo here; while :; do sleep 0.1; done")
+    handle = box.run(order)
+    sink = KeptOutput()
+    grace_s = 1.0 if signal == 15 else 1000.0
+    assert box.engine.stop(box.running(order, handle), grace_s, sink, signal)
+    assert sink.streams == {(0, "stdout"): b"here\n"}
+
+
+# --- what is printed while it runs ----------------------------------------------------------
+
+
+def test_output_comes_while_a_container_runs(box: KubeBox) -> None:
+    script = "echo one; while [ ! -e /share/go ]; do sleep 0.1; done; echo two"
+    order = box.shell(script, number_of_workers=2)
+    handle = box.run(order)
+    view = box.running(order, handle)
+    assert view.count == 2
+    sink, halt = KeptOutput(), Halt()
+    follow = partial(box.engine.follow, view, 1, sink, halt, waits=True)
+    thread = threading.Thread(target=follow)
+    thread.start()
+    said = {(1, "stdout"): b"one\n"}
+    wait_until(lambda: sink.streams == said, "the first words")
+    now = KeptOutput()
+    box.engine.follow(view, 1, now, Halt(), waits=False)
+    assert now.streams == said
+    for worker in view.workers:
+        box.kubectl("exec", worker.name, "--", "touch", "/share/go")
+    ended = box.ended(order, handle)
+    halt.set()
+    thread.join(DEADLINE_S)
+    assert not thread.is_alive()
+    whole = box.collected(ended)
+    assert whole == {(n, "stdout"): b"one\ntwo\n" for n in range(2)}
+    assert whole[1, "stdout"].startswith(sink.streams[1, "stdout"])
+    assert {box.engine.stage_of(worker) for worker in ended.workers} == {Phase.ENDED}
+
+
+def test_following_ends_when_it_is_halted(box: KubeBox) -> None:
+    order = box.shell("echo one; sleep 1000")
+    view = box.running(order, box.run(order))
+    sink, halt = KeptOutput(), Halt()
+    follow = partial(box.engine.follow, view, 0, sink, halt, waits=True)
+    thread = threading.Thread(target=follow)
+    thread.start()
+    wait_until(lambda: sink.streams == {(0, "stdout"): b"one\n"}, "the first words")
+    halt.set()
+    thread.join(DEADLINE_S)
+    assert not thread.is_alive()
+
+
+# --- run in full ----------------------------------------------------------------------------
+
+
+def test_words_and_working_directory_reach_the_container(box: KubeBox) -> None:
+    words = ["sh", "-c", "pwd; printf '%s|' \"$@\"", "-", "a b", "$HOME", "$(CPU_LIMIT)", ""]
+    order = box.order("", argv=words, cwd="/tmp")
+    view = box.ended(order, box.run(order))
+    assert box.collected(view)[0, "stdout"] == b"/tmp\na b|$HOME|$(CPU_LIMIT)||"
+
+
+def test_what_is_told_is_what_is_made(tmp_path: Path) -> None:
+    with kube_box(tmp_path, storage_type="claim") as box:
+        order = box.order("true", env={"A": "$(B)"}, labels={"team": "blue"}, cwd="/tmp")
+        told = box.engine.describe(order, None)
+        assert box.names("jobs,configmaps,persistentvolumeclaims") == []
+        box.run(order)
+        for kind, thing in told.items():
+            plural = "persistentvolumeclaim" if kind == "claim" else kind.lower()
+            made = json.loads(box.kubectl("get", plural, thing["metadata"]["name"], "-o", "json"))
+            assert _lacking(made, thing, kind) == []
+        taken = box.engine.describe(box.order("true"), None)["job"]["metadata"]["name"]
+        assert taken != told["job"]["metadata"]["name"]
+
+
+def _lacking(made: Any, told: Any, path: str) -> list[str]:
+    """Return where an object differs from what was told; the server may add to it."""
+    if isinstance(told, dict) and isinstance(made, dict):
+        return [
+            line for key in told for line in _lacking(made.get(key), told[key], f"{path}.{key}")
+        ]
+    if isinstance(told, list) and isinstance(made, list) and len(told) == len(made):
+        pairs = zip(made, told, strict=True)
+        return [line for n, pair in enumerate(pairs) for line in _lacking(*pair, f"{path}.{n}")]
+    return [] if made == told else [f"{path}: {made!r} is not {told!r}"]
+
+
+def test_a_later_try_runs_beside_what_is_left_of_the_former(box: KubeBox) -> None:
+    first = box.shell("exit 3", "same")
+    handle = box.run(first)
+    box.ended(first, handle)
+    again = box.shell("echo again", "same")
+    again = msgspec.structs.replace(again, job_name=f"{first.job_name}_r2")
+    later = box.run(again)
+    assert later["job"] != handle["job"]
+    view = box.ended(again, later)
+    assert (view.job_name, view.exit_code) == (again.job_name, 0)
+    assert box.collected(view) == {(0, "stdout"): b"again\n"}
+    assert set(box.engine.look_all()) == {first.job_name, again.job_name}
+    box.engine.remove(first.job_name, handle)
+    assert box.engine.look(again.job_name, later) is not None
+    box.engine.remove(again.job_name, later)
+    wait_until(lambda: not box.names("jobs,configmaps"), "the removal of both", DEADLINE_S)
 
 
 # --- the way to the server ------------------------------------------------------------------

@@ -7,14 +7,18 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from daemon_process import wait_until
 from engines import need_swarm
 from swarm_harness import DEADLINE_S, Kept, SwarmBox, swarm_box
 
-from pman.backends._engine.port import JOB_LABEL, Phase
+from pman.backends._engine.halt import Halt
+from pman.backends._engine.port import JOB_LABEL, Phase, View
 from pman.errors import BackendUnavailable, JobConflict, RequestError, SubmitFailed
 from pman.job.state import JobState
 
@@ -341,3 +345,134 @@ def test_many_threads_may_use_one_engine(box: SwarmBox) -> None:
     for thread in threads:
         thread.join(DEADLINE_S)
     assert said == {number: f"{number}\n".encode() for number in range(len(orders))}
+
+
+# --- what is printed while it runs ----------------------------------------------------------
+
+#: Prints to both streams, waits until it is let go, and prints again.
+TALKS = "echo one; echo oops >&2; while [ ! -e /share/go ]; do sleep 0.05; done; printf two"
+
+
+@contextmanager
+def followed(
+    box: SwarmBox, view: View, worker: int, halt: Halt
+) -> Iterator[tuple[Kept, threading.Thread]]:
+    """Follow a container in a thread, which has ended afterwards."""
+    kept = Kept()
+    follow = partial(box.engine.follow, view, worker, kept, halt, waits=True)
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        yield kept, thread
+    finally:
+        thread.join(DEADLINE_S)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+def test_output_comes_while_a_container_runs(
+    box: SwarmBox, tmp_path: Path, *, is_here: bool
+) -> None:
+    tmp_path.chmod(0o777)
+    order = box.shell(TALKS, workers=2)
+    handle = box.run(order, str(tmp_path))
+    view = box.seen(order, handle, lambda seen: _are_running(box, seen, 2))
+    if not is_here:
+        box.engine._inspector.node_id = "another"  # through the swarm, as from another node
+    said = {(1, "stdout"): b"one\n", (1, "stderr"): b"oops\n"}
+    halt = Halt()
+    with followed(box, view, 1, halt) as (kept, _):
+        wait_until(lambda: kept == said, "the first words")
+        (tmp_path / "go").touch()
+        ended = box.ended(order, handle)
+        halt.set()
+    assert {box.engine.stage_of(worker) for worker in ended.workers} == {Phase.ENDED}
+    whole = {key: raw for key, raw in box.collected(ended).items() if key[0] == 1}
+    assert whole == said | {(1, "stdout"): b"one\ntwo"}
+    assert all(whole[key].startswith(raw) for key, raw in kept.items())
+    again = Kept()
+    box.engine.follow(ended, 1, again, Halt(), waits=False)
+    assert again == whole
+
+
+def _are_running(box: SwarmBox, view: View, count: int) -> bool:
+    stages = [box.engine.stage_of(worker) for worker in view.workers]
+    return view.count == count and stages == [Phase.RUNNING] * count
+
+
+def test_following_ends_when_it_is_halted_or_is_not_to_wait(box: SwarmBox) -> None:
+    order = box.shell("echo one; sleep 1000")
+    view = box.seen(order, box.run(order), lambda seen: _are_running(box, seen, 1))
+    halt = Halt()
+    with followed(box, view, 0, halt) as (kept, thread):
+        wait_until(lambda: kept == {(0, "stdout"): b"one\n"}, "the first words")
+        assert thread.is_alive()
+        halt.set()
+    now = Kept()
+    box.engine.follow(view, 0, now, Halt(), waits=False)
+    assert now == kept
+
+
+# --- run in full ----------------------------------------------------------------------------
+
+
+def test_words_and_working_directory_reach_the_container(box: SwarmBox) -> None:
+    order = box.order("sh", "-c", "pwd; printf '%s|' \"$@\"", "-", "a b", "$HOME", "", cwd="/tmp")
+    view = box.ended(order, box.run(order))
+    assert box.collected(view)[0, "stdout"] == b"/tmp\na b|$HOME||"
+
+
+def test_what_is_told_is_what_is_made(box: SwarmBox, tmp_path: Path) -> None:
+    order = box.shell("true", env={"A": "1"}, labels={"team": "blue"}, cwd="/tmp", workers=2)
+    told = box.engine.describe(order, str(tmp_path))["service"]
+    assert box.engine.look_all() == {}
+    made = inspect(box.run(order, str(tmp_path)))["Spec"]
+    assert _lacking(made, told) == []
+
+
+def _lacking(made: Any, told: Any, path: str = "") -> list[str]:
+    """Return where an object differs from what was told; the engine may add to it."""
+    if isinstance(told, dict) and isinstance(made, dict):
+        return [
+            line for key in told for line in _lacking(made.get(key), told[key], f"{path}.{key}")
+        ]
+    return [] if made == told else [f"{path}: {made!r} is not {told!r}"]
+
+
+@pytest.mark.parametrize(
+    ("script", "signal", "code"),
+    [
+        ("trap 'echo bye; exit 42' INT; echo ready; while :; do sleep 0.1; done", 2, 42),
+        ("trap '' INT; echo ready; while :; do sleep 0.1; done", 2, 137),
+        ("trap 'exit 1' TERM; echo ready; while :; do sleep 0.1; done", 9, 137),
+    ],
+)
+def test_a_job_is_stopped_by_the_signal_that_was_asked_for(
+    box: SwarmBox, script: str, signal: int, code: int
+) -> None:
+    order = box.shell(script)
+    handle = box.run(order)
+    view = box.seen(order, handle, lambda seen: _has_said(box, seen, b"ready\n"))
+    box.engine.stop(view, 1.0 if code == 137 else 30.0, Kept(), signal)
+    assert box.ended(order, handle).exit_code == code
+
+
+def _has_said(box: SwarmBox, view: View, raw: bytes) -> bool:
+    return view.phase is Phase.RUNNING and box.engine.peek(view, 1000) == raw
+
+
+def test_a_later_try_takes_the_place_of_the_former(box: SwarmBox) -> None:
+    first = box.shell("exit 3")
+    box.ended(first, box.run(first))
+    again = box.shell("echo again", jid=first.jid, job_name=f"{first.job_name}_r2")
+    with pytest.raises(JobConflict):
+        box.engine.create(again, None)
+    box.engine.may_replace = {first.job_name}.__contains__
+    handle = box.run(again)
+    view = box.ended(again, handle)
+    assert (view.job_name, view.exit_code) == (again.job_name, 0)
+    assert box.collected(view) == {(0, "stdout"): b"again\n"}
+    assert list(box.engine.look_all()) == [again.job_name]
+    found = box.new_engine().look(again.job_name, {})
+    assert found is not None
+    assert found.handle == handle

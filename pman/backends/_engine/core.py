@@ -17,11 +17,13 @@ from typing import Any, ClassVar
 from pman.backends._engine.creating import Ticket, engine_path
 from pman.backends._engine.entries import Entry
 from pman.backends._engine.jobs import Jobs
+from pman.backends._engine.lives import Lives
 from pman.backends._engine.looks import SOURCE
 from pman.backends._engine.mover import Mover
+from pman.backends._engine.names import run_name
 from pman.backends._engine.order import Order, order_from_meta
 from pman.backends._engine.outage import Outage
-from pman.backends._engine.peeks import Peeks
+from pman.backends._engine.peeks import MAX_BYTES, Peeks
 from pman.backends._engine.port import Engine, Unanswered
 from pman.backends._engine.shares import is_there
 from pman.backends._engine.table import Parts
@@ -29,7 +31,7 @@ from pman.backends._engine.timing import Timing
 from pman.backends._engine.watcher import Watcher
 from pman.backends.base import Backend, BackendContext, Observer
 from pman.errors import BackendUnavailable, PmanError, SubmitFailed
-from pman.job.record import Job
+from pman.job.record import Job, new_job
 from pman.job.spec import JobSpec
 from pman.output import STREAMS, joined
 
@@ -55,6 +57,8 @@ class EngineBackend(Backend):
         self._mover = Mover(f"{self.name}-mover")
         self._outage = Outage(self.name, on_up=lambda: self._mover.post(self._jobs.kick))
         self._peeks = Peeks(self._timing.peek_s)
+        max_bytes = context.settings.max_output_bytes
+        self._lives = Lives(self.name, engine, context.output, max_bytes, self._timing)
         self._jobs = Jobs(
             Parts(
                 context=context,
@@ -64,6 +68,7 @@ class EngineBackend(Backend):
                 outage=self._outage,
                 timing=self._timing,
                 peeks=self._peeks,
+                lives=self._lives,
                 order_of=self.order_of,
                 waits_for_share=self.waits_for_share,
             )
@@ -111,17 +116,35 @@ class EngineBackend(Backend):
         else:
             self._create(entry, order)
 
+    def describe(self, spec: JobSpec) -> dict[str, Any]:
+        """Return the engine's objects for a spec, by kind; its job's own name is made up.
+
+        Raises:
+            RequestError: As for `check`.
+            BackendUnavailable: The engine can't be asked.
+        """
+        order = self.order_of(spec.meta, new_job(spec, self.name, time.time()).name)
+        self._need_engine()
+        return self._engine.describe(order, engine_path(order, self.context.settings.store_base))
+
     def reconcile(self, jobs: Sequence[Job]) -> None:
         """Take over the jobs of a former daemon, as soon as the engine is there."""
         self._mover.post(lambda: self._jobs.reconcile(jobs))
 
     def cancel(self, job: Job, grace_s: float, signal: int | None = None) -> None:
-        """Have the job's containers ended."""
+        """Have the job's containers ended.
+
+        Raises:
+            RequestError: The engine can't send that signal.
+            BackendUnavailable: It can't be told now.
+        """
+        if signal is not None:
+            self._engine.check_signal(signal)
         if job.state.is_final:
             return
         if self._mover.ask(lambda: self._jobs.needs_engine(job), closed=False):
             self._need_engine()
-        self._mover.post(lambda: self._jobs.cancel(job, grace_s))
+        self._mover.post(lambda: self._jobs.cancel(job, grace_s, signal))
 
     def settled(self, job: Job) -> None:
         """Have the job's object removed, `keep_finished_s` later."""
@@ -134,17 +157,19 @@ class EngineBackend(Backend):
             BackendUnavailable: There may be an object, and the engine can't be told.
             OSError: A file can't be removed.
         """
-        handle = self._mover.ask(lambda: self._jobs.held(job.name), closed=None)
+        name = run_name(job)
+        handle = self._mover.ask(lambda: self._jobs.held(name), closed=None)
         if handle is not None:
             self._need_engine()
-            self._engine.remove(job.name, handle)
-        self._mover.post(lambda: self._jobs.forget(job.name))
-        self.context.output.remove(job.name, job.attempt)
+            self._engine.remove(name, handle)
+        self._mover.post(lambda: self._jobs.forget(name))
+        self.context.output.remove(name)
 
     def close(self) -> None:
         """Stop watching; jobs run on."""
         deadline = time.monotonic() + self._timing.close_s
         self._jobs.request_stop()
+        self._lives.close()
         self._watcher.request_stop()
         self._mover.close(self._timing.close_s)
         self._watcher.join(max(0.0, deadline - time.monotonic()))
@@ -154,10 +179,25 @@ class EngineBackend(Backend):
         """Return the text of all containers: from files, or what was last seen of a running job."""
         if job.state.is_final:
             return [self.log_text(job)]
-        text, is_due = self._peeks.text(job.name)
+        text, is_due = self._peeks.text(run_name(job))
         if is_due:
-            self._mover.post(lambda: self._jobs.peek(job.name))
+            self._mover.post(lambda: self._jobs.peek(run_name(job)))
         return [text]
+
+    def follow(self, job: Job) -> None:
+        """Have what the job's containers print written to live files, from its first byte on."""
+        self._mover.post(lambda: self._jobs.follow(run_name(job)))
+
+    def recent_output(self, job: Job) -> str | None:
+        """Return the end of what a running job has printed, of the live files if it is followed."""
+        name = run_name(job)
+        text = self._lives.recent(name, MAX_BYTES)
+        if text is not None:
+            return text
+        text, is_due = self._peeks.text(name, self._timing.recent_s)
+        if is_due:
+            self._mover.post(lambda: self._jobs.peek(name))
+        return text or None
 
     # --- for subclasses and others ----------------------------------------------------------
 
@@ -171,9 +211,9 @@ class EngineBackend(Backend):
 
     def log_text(self, job: Job) -> str:
         """Return the output of a final job: its workers in order, stdout before stderr."""
-        output = self.context.output
+        output, name = self.context.output, run_name(job)
         return joined(
-            output.read_text(job.run_name, worker, stream)
+            output.read_text(name, worker, stream)
             for worker in range(max(1, len(job.workers)))
             for stream in STREAMS
         )

@@ -134,16 +134,15 @@ class Creating:
                 message=f"waits for the folder {folder!r} to appear",
             ),
         )
-        timeout_s = self._parts.settings.pending_timeout_s
-        left_s = entry.waits_since + timeout_s - time.time()
-        give_up = functools.partial(self._share_too_late, entry, timeout_s)
+        left_s = entry.waits_since + self._table.pending_timeout_s(entry) - time.time()
+        give_up = functools.partial(self._share_too_late, entry)
         entry.set_timer("pending", self._parts.mover.after(left_s, give_up))
 
-    def _share_too_late(self, entry: Entry, timeout_s: float) -> None:
+    def _share_too_late(self, entry: Entry) -> None:
         assert entry.order is not None
         self.shares.discard(entry.name)
         folder = entry.order.share_dir
-        message = f"the folder {folder!r} did not appear within {timeout_s:g} s (--pendingTimeout)"
+        message = f"the folder {folder!r} did not appear {self._table.pending_words(entry)}"
         self._finishing.fail(entry, "share_missing", message)
 
     def _find_or_create(self, entry: Entry) -> None:
@@ -193,7 +192,7 @@ class Creating:
 
     def _is_too_late(self, entry: Entry) -> bool:
         """Say whether an engine that is there has failed for too long."""
-        is_late = time.time() > entry.waits_since + self._parts.settings.pending_timeout_s
+        is_late = time.time() > entry.waits_since + self._table.pending_timeout_s(entry)
         return is_late and entry.tries >= MIN_TRIES and self._parts.outage.is_up
 
     def _find(self, entry: Entry, trouble: str = "") -> None:
@@ -218,12 +217,8 @@ class Creating:
         if view is not None:
             self._created(entry, view.handle)
         elif trouble:
-            timeout_s = self._parts.settings.pending_timeout_s
-            self._finishing.fail(
-                entry,
-                "not_created",
-                f"not created within {timeout_s:g} s (--pendingTimeout): {trouble}",
-            )
+            words = self._table.pending_words(entry)
+            self._finishing.fail(entry, "not_created", f"not created {words}: {trouble}")
         else:
             self._finishing.unmade(entry)
 

@@ -30,6 +30,7 @@ class Stop(msgspec.Struct, frozen=True):
         state, reason, message: What it is to be reported as.
         grace_s: How long its containers may take, seconds.
         only_waiting: Let it go on should it have started meanwhile.
+        signal: Number of the signal that asks them, None for the usual one.
     """
 
     state: JobState
@@ -37,6 +38,7 @@ class Stop(msgspec.Struct, frozen=True):
     message: str
     grace_s: float
     only_waiting: bool = False
+    signal: int | None = None
 
 
 class Ending:
@@ -53,11 +55,18 @@ class Ending:
         handle: dict[str, object],
         view: View | None,
         stop: Stop | None,
+        settle: Callable[[], object] = lambda: None,
     ) -> None:
+        """Prepare.
+
+        Args:
+            settle: Called, perhaps again, once the output is kept as well as it can be.
+        """
         self.view = view
         self.stop = stop
         self._engine = engine
         self._make_sink = make_sink
+        self._settle = settle
         self._name = name
         self._handle = handle
         self._is_stop_sent = False
@@ -89,6 +98,7 @@ class Ending:
                 raise
             self._is_stopped = self._is_kept = True
             self._note = f"its output could not be kept: {exc.strerror or exc}"
+        self._settle()
         return self._observation()
 
     def fault(self, error: Exception) -> None:
@@ -113,13 +123,13 @@ class Ending:
         has_cause = view.phase is Phase.WAITING and view.reason
         if self.stop.only_waiting and not has_cause and not self._is_stop_sent:
             return view
-        self._send_stop(view, self.stop.grace_s)
+        self._send_stop(view, self.stop)
         return None
 
-    def _send_stop(self, view: View, grace_s: float) -> None:
+    def _send_stop(self, view: View, stop: Stop) -> None:
         self._is_stop_sent = True
         with self._make_sink() as sink:
-            is_written = self._engine.stop(view, grace_s, sink)
+            is_written = self._engine.stop(view, stop.grace_s, sink, stop.signal)
             if is_written:
                 sink.close()
         self._is_stopped = True

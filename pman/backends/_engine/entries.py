@@ -39,7 +39,10 @@ class Entry:
         has_started: Whether RUNNING was reported, by this daemon or a former one.
         may_be_new: Whether the engine need not know it: if it doesn't, it is created.
         known_at: Number of the last look that had begun when the engine was known to have it.
+        pending_timeout_s: How long it may wait for its start, seconds; None: `--pendingTimeout`.
         cancel_s: Grace, seconds, once it is to be canceled.
+        cancel_signal: Number of the signal that is to ask it to end, None for the usual one.
+        is_followed: Whether somebody reads what it prints while it runs.
         tries: Calls in a row that failed.
         reason_since: When it was first seen that it can't be started, monotonic seconds, or None.
         start_tries: How often it was tried again to have it started.
@@ -51,15 +54,18 @@ class Entry:
 
     __slots__ = (
         "cancel_s",
+        "cancel_signal",
         "handle",
         "has_started",
         "hot_s",
         "is_doubted",
+        "is_followed",
         "known_at",
         "may_be_new",
         "meta",
         "name",
         "order",
+        "pending_timeout_s",
         "reason_since",
         "settled",
         "stage",
@@ -83,7 +89,10 @@ class Entry:
         self.has_started = False
         self.may_be_new = False
         self.known_at = 0
+        self.pending_timeout_s: float | None = None
         self.cancel_s: float | None = None
+        self.cancel_signal: int | None = None
+        self.is_followed = False
         self.tries = 0
         self.start_tries = 0
         self.hot_s = 0.0

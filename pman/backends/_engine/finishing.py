@@ -46,13 +46,21 @@ class Finishing:
             entry.handle or {},
             entry.view,
             stop,
+            settle=lambda: self._parts.lives.finish(entry.name),
         )
         self._go_on(entry, ending)
 
     def cancel(self, entry: Entry) -> None:
         """Begin the end of a job that the engine has and that was canceled."""
         assert entry.cancel_s is not None
-        self.end(entry, Stop(JobState.CANCELED, "canceled", "canceled", entry.cancel_s))
+        stop = Stop(
+            JobState.CANCELED,
+            "canceled",
+            "canceled",
+            entry.cancel_s,
+            signal=entry.cancel_signal,
+        )
+        self.end(entry, stop)
 
     def give_up(self, entry: Entry, view: View) -> None:
         """Begin the end of a job that can't be started."""
@@ -73,6 +81,10 @@ class Finishing:
 
     def lose(self, entry: Entry) -> None:
         """Report that a job is gone."""
+        # What is left of its output is what was followed, by us or a former daemon.
+        self._table.calls.run(
+            lambda: self._parts.lives.finish(entry.name), lambda _: None, lambda _: None
+        )
         if entry.cancel_s is not None:
             self.done(entry, withdrawal(entry.name, "canceled"))
             return

@@ -101,6 +101,8 @@ class Following:
             entry.stop_timer("hot")
         entry.view = view
         entry.handle = view.handle
+        if entry.is_followed:
+            self._parts.lives.see(view)
         if view.phase is Phase.ENDED:
             self._finishing.end(entry)
             return
@@ -170,7 +172,7 @@ class Following:
             entry.reason_since = now
             entry.start_tries = 0
             self._start_later(entry)
-        timeout_s = self._parts.settings.pending_timeout_s
+        timeout_s = self._table.pending_timeout_s(entry)
         # An engine that was away says at first what was so before, or is just starting.
         left_s = max(
             entry.waits_since + timeout_s - time.time(),

@@ -49,8 +49,8 @@ class Jobs:
         self._creating = Creating(self._table, self._finishing, self._following.created)
         self._orphans = Orphans(parts.settings.orphan_grace_s)
         self._orphan_timer: Timer | None = None
-        #: Jobs canceled before we were given them, and with what grace.
-        self._withdrawn: dict[str, float] = {}
+        #: Jobs canceled before we were given them, and with what grace and signal.
+        self._withdrawn: dict[str, tuple[float, int | None]] = {}
         self._is_reconciled = False
 
     # --- of all jobs ------------------------------------------------------------------------
@@ -88,7 +88,8 @@ class Jobs:
             entry.handle = job.handle
             entry.has_started = job.state is JobState.RUNNING
             entry.may_be_new = job.handle is None and not entry.has_started
-            entry.cancel_s = self._withdrawn.pop(job.name, None)
+            entry.pending_timeout_s = job.pending_timeout_s
+            entry.cancel_s, entry.cancel_signal = self._withdrawn.pop(job.name, (None, None))
             entry.known_at = self._following.looks.count
             self._entries[job.name] = entry
         self._is_reconciled = True
@@ -113,6 +114,7 @@ class Jobs:
         if is_withdrawn or job.state.is_final or job.name in self._entries:
             return None
         entry = Entry(job.name, job.accepted_at, Stage.CREATING)
+        entry.pending_timeout_s = job.pending_timeout_s
         entry.order = order
         self._entries[job.name] = entry
         if not is_share_there:
@@ -147,13 +149,14 @@ class Jobs:
             return False
         return entry.stage not in (Stage.SHARE, Stage.ENDING, Stage.DONE)
 
-    def cancel(self, job: Job, grace_s: float) -> None:
-        """Have a job end."""
+    def cancel(self, job: Job, grace_s: float, signal: int | None = None) -> None:
+        """Have a job end; `signal` as for `Backend.cancel`."""
         entry = self._entries.get(job.name)
         if entry is None:
-            self._withdraw(job, grace_s)
+            self._withdraw(job, grace_s, signal)
         elif entry.cancel_s is None and entry.stage is not Stage.DONE:
             entry.cancel_s = grace_s
+            entry.cancel_signal = signal
             if entry.stage is Stage.LIVE:
                 self._finishing.cancel(entry)
             else:
@@ -173,6 +176,15 @@ class Jobs:
         """Drop all that is kept of a job, but that it was withdrawn: it may still be submitted."""
         self._table.drop(name)
 
+    def follow(self, name: str) -> None:
+        """Have what a job prints followed from now until it ends."""
+        entry = self._entries.get(name)
+        if entry is None or entry.stage is Stage.DONE or entry.is_followed:
+            return
+        entry.is_followed = True
+        if entry.stage is Stage.LIVE and entry.view is not None:
+            self._parts.lives.see(entry.view)
+
     def peek(self, name: str) -> None:
         """Have the output of a running job looked at."""
         entry = self._entries.get(name)
@@ -190,11 +202,11 @@ class Jobs:
 
     # --- parts ------------------------------------------------------------------------------
 
-    def _withdraw(self, job: Job, grace_s: float) -> None:
+    def _withdraw(self, job: Job, grace_s: float, signal: int | None) -> None:
         """Cancel a job that we were not given yet."""
         is_new = job.state is JobState.NEW
         if job.name not in self._withdrawn and (is_new or not self._is_reconciled):
-            self._withdrawn[job.name] = grace_s
+            self._withdrawn[job.name] = grace_s, signal
             if len(self._withdrawn) > MAX_WITHDRAWN:
                 del self._withdrawn[next(iter(self._withdrawn))]
             if is_new:

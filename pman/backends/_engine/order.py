@@ -67,9 +67,11 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         job_name: Folder name of the job; unique.
         jid: Job id of the client, "" when none.
-        cmd: Command line as sent.
+        cmd: Command line as sent; of an `argv` that came without one, its words quoted.
         image: Name of the image, as sent.
-        command: `cmd` split as a shell would; replaces the image's entry point; [] leaves it.
+        command: `argv` as sent, else `cmd` split as a shell would; replaces the image's entry
+            point; [] leaves it.
+        cwd: Working directory in the container, or None for the image's.
         workers: Number of containers, at least 1.
         cpu_millis: Limit in thousandths of a CPU, or None.
         memory_bytes: Limit in bytes, or None.
@@ -87,6 +89,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     cmd: str
     image: str
     command: list[str]
+    cwd: str | None = None
     workers: int = 1
     cpu_millis: int | None = None
     memory_bytes: int | None = None
@@ -113,12 +116,16 @@ def order_from_meta(meta: Mapping[str, Any], *, job_name: str = "") -> Order:
     manager = _object(block, "manager", "container.manager")
     manager_env = _object(manager, "env", "container.manager.env")
     jid = meta.get("jid", "")
+    argv = list(meta.get("argv") or ())
+    cmd = meta.get("cmd") or shlex.join(argv)
+    _refuse_stdin(meta)
     return Order(
         job_name=job_name,
         jid=jid if isinstance(jid, str) else str(jid),
-        cmd=meta["cmd"],
+        cmd=cmd,
         image=_image(target),
-        command=_words(meta["cmd"]),
+        command=argv or _words(cmd),
+        cwd=meta.get("cwd"),
         workers=_workers(meta),
         cpu_millis=_cpu(meta),
         memory_bytes=_memory(meta),
@@ -152,6 +159,15 @@ def _words(cmd: str) -> list[str]:
         raise RequestError(
             f"cmd is {shown(cmd)}, expected words as in a shell: {reason}", field="cmd"
         ) from exc
+
+
+def _refuse_stdin(meta: Mapping[str, Any]) -> None:
+    if meta.get("stdin") is not None:
+        raise RequestError(
+            "stdin is given, expected none: jobs in containers have no standard input; put it into"
+            " a file below shareDir",
+            field="stdin",
+        )
 
 
 def _workers(meta: Mapping[str, Any]) -> int:

@@ -11,15 +11,16 @@ from collections.abc import Callable
 MAX_BYTES = 64 * 1024
 #: Jobs of which something is kept; the one that was not asked for longest goes.
 MAX_JOBS = 256
+#: Looks that are under way at the same time; who asks for more has to ask again.
+MAX_UNDER_WAY = 32
 
 
 class _Peek:
-    __slots__ = ("asked_at", "is_under_way", "text")
+    __slots__ = ("asked_at", "text")
 
     def __init__(self) -> None:
         self.text = ""
         self.asked_at = float("-inf")
-        self.is_under_way = False
 
 
 class Peeks:
@@ -29,17 +30,24 @@ class Peeks:
         self._period_s = period_s
         self._now = now
         self._lock = threading.Lock()
+        self._under_way: set[str] = set()
         self._peeks: collections.OrderedDict[str, _Peek] = collections.OrderedDict()
 
-    def text(self, name: str) -> tuple[str, bool]:
-        """Return what is known, and whether it is time to look again; that counts as asked."""
+    def text(self, name: str, period_s: float | None = None) -> tuple[str, bool]:
+        """Return what is known, and whether it is time to look again; that counts as asked.
+
+        Args:
+            period_s: Between two looks, for one who needs them less often than others.
+        """
         with self._lock:
             peek = self._peeks.setdefault(name, _Peek())
             self._peeks.move_to_end(name)
             if len(self._peeks) > MAX_JOBS:
                 self._peeks.popitem(last=False)
             now = self._now()
-            is_due = not peek.is_under_way and now - peek.asked_at >= self._period_s
+            period_s = self._period_s if period_s is None else period_s
+            is_due = name not in self._under_way and now - peek.asked_at >= period_s
+            is_due = is_due and len(self._under_way) < MAX_UNDER_WAY
             if is_due:
                 peek.asked_at = now
             return peek.text, is_due
@@ -47,17 +55,14 @@ class Peeks:
     def begin(self, name: str) -> None:
         """Learn that a look has begun: there is no other until `put`, however long it takes."""
         with self._lock:
-            if (peek := self._peeks.get(name)) is not None:
-                peek.is_under_way = True
+            self._under_way.add(name)
 
     def put(self, name: str, raw: bytes | None) -> None:
         """Keep what a job has printed, if anybody still asks for it; None: it can't be had now."""
         with self._lock:
+            self._under_way.discard(name)
             peek = self._peeks.get(name)
-            if peek is None:
-                return
-            peek.is_under_way = False
-            if raw is not None:
+            if peek is not None and raw is not None:
                 peek.text = raw[-MAX_BYTES:].decode("utf-8", "replace")
 
     def drop(self, name: str) -> None:

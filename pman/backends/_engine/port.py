@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from pman.backends._engine.halt import Halt
 from pman.backends._engine.order import Order
 from pman.errors import BackendUnavailable
 from pman.job.record import Worker
@@ -60,6 +61,7 @@ class View(msgspec.Struct, kw_only=True):
             `error`, `oom_killed`, `image_pull_failed`, `rejected`, ….
         message: The engine's own words, one sentence.
         extra: Leaves for the `container/` folder of the record tree, or None.
+        count: How many workers there will be; until all are seen their places may change.
     """
 
     job_name: str
@@ -74,6 +76,7 @@ class View(msgspec.Struct, kw_only=True):
     reason: str = ""
     message: str = ""
     extra: dict[str, Any] | None = None
+    count: int = 0
 
 
 class Sink(Protocol):
@@ -146,6 +149,17 @@ class Engine(abc.ABC):
         """
 
     @abc.abstractmethod
+    def describe(self, order: Order, share_path: str | None) -> dict[str, Any]:
+        """Return what `create` would make, by kind, as the engine would be sent it; make nothing.
+
+        Args:
+            order, share_path: As for `create`; the order has passed `check`.
+        Raises:
+            JobConflict: The name is taken by another object.
+            BackendUnavailable: The engine can't be asked.
+        """
+
+    @abc.abstractmethod
     def look_all(self) -> dict[str, View]:
         """Return all objects that carry the label of this instance, by job name.
 
@@ -195,9 +209,33 @@ class Engine(abc.ABC):
         """
 
     @abc.abstractmethod
-    def stop(self, view: View, grace_s: float, sink: Sink) -> bool:
+    def stage_of(self, worker: Worker) -> Phase:
+        """Return how far one container is: WAITING while it can't have printed anything."""
+
+    @abc.abstractmethod
+    def follow(self, view: View, worker: int, sink: Sink, halt: Halt, *, waits: bool) -> None:
+        """Copy the output of one running container from its first byte on, as it is printed.
+
+        Its streams get the same bytes as from `collect`, at once where that can be done, from the
+        beginning up to some point: of a container that ends the last of them may not come, nor the
+        news of its end. Then and when the connection breaks, it is called again. Returns soon after
+        `halt` was set.
+
+        Args:
+            worker: Place among the view's workers, counted from 0.
+            waits: False: return when what there is now has been copied.
+        Raises:
+            BackendUnavailable: The connection broke.
+            OSError: The sink could not keep it.
+        """
+
+    @abc.abstractmethod
+    def stop(self, view: View, grace_s: float, sink: Sink, signal: int | None = None) -> bool:
         """End all containers: ask, wait `grace_s` seconds, force; blocks until that is done.
 
+        Args:
+            signal: Number of the signal that asks, as far as it can be sent; one that
+                `check_signal` has taken. None for the engine's own.
         Returns:
             True: the output could not outlive the end and has been written to the sink, whole.
             False: `collect` will find it.
@@ -212,6 +250,14 @@ class Engine(abc.ABC):
         Raises:
             BackendUnavailable: The engine can't be told now.
         """
+
+    def check_signal(self, signal: int) -> None:
+        """Refuse a signal that `stop` can't send.
+
+        Raises:
+            RequestError: Names the field `signal` and the value.
+        """
+        return  # most can send any
 
     def retry(self, view: View) -> bool:
         """Have a job that can't start tried again (an image that could not be pulled).

@@ -11,6 +11,7 @@ from typing import Any
 
 from pman.backends._engine.calls import Calls
 from pman.backends._engine.entries import Entry
+from pman.backends._engine.lives import Lives
 from pman.backends._engine.mover import Mover
 from pman.backends._engine.order import Order
 from pman.backends._engine.outage import Outage
@@ -32,6 +33,7 @@ class Parts:
 
     Attributes:
         order_of: Reads an order from a request and the name of its job.
+        lives: Follows what running jobs print.
         waits_for_share: Whether a job waits until its folder is there.
     """
 
@@ -42,6 +44,7 @@ class Parts:
     outage: Outage
     timing: Timing
     peeks: Peeks
+    lives: Lives
     order_of: Callable[[Mapping[str, Any], str], Order]
     waits_for_share: bool
 
@@ -84,12 +87,23 @@ class Table:
             entry.stop_timers()
             entry.settled.set()
         self.parts.peeks.drop(name)
+        self.parts.lives.drop(name)
 
     def tell(self, entry: Entry, seen: Observation) -> None:
         """Report how a job stands, if that is new."""
         if entry.told != seen:
             entry.told = seen
             self.observe(seen)
+
+    def pending_timeout_s(self, entry: Entry) -> float:
+        """Return how long a job may wait for its start, seconds."""
+        own_s = entry.pending_timeout_s
+        return self.parts.settings.pending_timeout_s if own_s is None else own_s
+
+    def pending_words(self, entry: Entry) -> str:
+        """Say how long that is, and who has said so."""
+        source = "--pendingTimeout" if entry.pending_timeout_s is None else "pendingTimeout"
+        return f"within {self.pending_timeout_s(entry):g} s ({source})"
 
     def again(self, entry: Entry, step: Callable[[], object]) -> None:
         """Do something again after a while, and once the engine is there."""

@@ -20,6 +20,9 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
         doubt_s: How long it must be known that a job can't be started before it is given up.
         orphan_s: Between looks for objects without a job, at least.
         peek_s: Between looks at the output of one running job.
+        recent_s: The same while nobody reads it, for what it says of its progress.
+        live_s, live_max_s: Between tries to follow the output of a running container.
+        live_poll_s: Between looks at the output of one that can't be followed beside others.
         fresh_s: A failure that is younger is believed without asking again.
         settle_s: How long a job that has ended may take to become durable, for one that waits to
             take its name.
@@ -41,6 +44,10 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     doubt_s: float = 5.0
     orphan_s: float = 5.0
     peek_s: float = 2.0
+    recent_s: float = 5.0
+    live_s: float = 0.5
+    live_max_s: float = 30.0
+    live_poll_s: float = 2.0
     fresh_s: float = 1.0
     settle_s: float = 2.0
     close_s: float = 2.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pman.backends._engine.order import Order
@@ -14,7 +15,7 @@ from pman.backends._openshift.manifest import labels_of, manifests, names_of
 from pman.backends._openshift.objects import Claim, KubeJob
 from pman.backends._openshift.removal import remove_object
 from pman.backends._openshift.states import handle_of
-from pman.backends._openshift.tickets import Tickets, ticket_name
+from pman.backends._openshift.tickets import Tickets, ticket_name, ticket_of
 from pman.errors import BackendUnavailable, JobConflict, SubmitFailed
 from pman.settings import Settings
 
@@ -62,6 +63,20 @@ class Creator:
         self._doubtful.discard(order.job_name)
         return handle_of(made)
 
+    def describe(self, api: Api, order: Order) -> dict[str, Any]:
+        """Return what would be made of an order; see `Engine.describe`."""
+        names = names_of(order)
+        name = next((name for name in names if _is_free(api, name)), None)
+        if name is None:
+            raise _taken(names)
+        job, claim = self._manifests(api, order, name)
+        found = {"job": job}
+        if claim is not None:
+            found["claim"] = claim
+        if self._tickets.are_used:
+            found["configMap"] = ticket_of(order.job_name, labels_of(order, self._instance))
+        return found
+
     def being_made(self) -> set[str]:
         """Return the jobs whose claim or ticket may be there before they are."""
         return self._current | self._doubtful
@@ -72,16 +87,9 @@ class Creator:
 
     def _make(self, api: Api, order: Order) -> KubeJob:
         names = names_of(order)
-        ticket = self._make_ticket(api, order)
+        self._make_ticket(api, order)
         for name in names:
-            job, claim = manifests(
-                order,
-                self._settings,
-                name=name,
-                instance=self._instance,
-                namespace=api.namespace,
-                ticket=ticket,
-            )
+            job, claim = self._manifests(api, order, name)
             if claim is not None and not _make_claim(api, claim, order):
                 continue
             made = _post_job(api, job, order)
@@ -91,16 +99,42 @@ class Creator:
                 return made
             if claim is not None:
                 remove_claim(api, claim["metadata"]["name"], order.job_name)
-        raise JobConflict(f"the names {' and '.join(names)} are taken by other Jobs", field="jid")
+        raise _taken(names)
 
-    def _make_ticket(self, api: Api, order: Order) -> str | None:
+    def _manifests(
+        self, api: Api, order: Order, name: str
+    ) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        return manifests(
+            order,
+            self._settings,
+            name=name,
+            instance=self._instance,
+            namespace=api.namespace,
+            ticket=ticket_name(order.job_name) if self._tickets.are_used else None,
+        )
+
+    def _make_ticket(self, api: Api, order: Order) -> None:
         if not self._tickets.are_used:
-            return None
+            return
         try:
             self._tickets.make(api, order.job_name, labels_of(order, self._instance))
         except Answered as exc:
             raise _refused(exc) from exc
-        return ticket_name(order.job_name)
+
+
+def _taken(names: Sequence[str]) -> JobConflict:
+    return JobConflict(f"the names {' and '.join(names)} are taken by other Jobs", field="jid")
+
+
+def _is_free(api: Api, name: str) -> bool:
+    """Return whether no Job has a name."""
+    try:
+        api.get(f"{api.jobs}/{name}", KubeJob)
+    except Answered as exc:
+        if exc.status != 404:
+            raise
+        return True
+    return False
 
 
 def find_job(api: Api, job_name: str) -> KubeJob | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from datetime import timedelta
+from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING, Any
 
+from pman.backends._engine.halt import Halt
 from pman.backends._engine.order import Order
 from pman.backends._engine.port import (
     INSTANCE_LABEL,
@@ -24,7 +26,7 @@ from pman.backends._openshift.failures import Answered
 from pman.backends._openshift.guard import Guard
 from pman.backends._openshift.manifest import check_env, check_labels
 from pman.backends._openshift.objects import KubeJob, KubePod
-from pman.backends._openshift.pods import is_over, is_waiting_without_word
+from pman.backends._openshift.pods import STAGES, is_over, is_waiting_without_word
 from pman.backends._openshift.removal import remove_object
 from pman.backends._openshift.rescue import Rescue
 from pman.backends._openshift.states import is_finished, view_of
@@ -32,7 +34,8 @@ from pman.backends._openshift.storage import CLAIM_SUFFIX, CLAIM_TYPES, check_st
 from pman.backends._openshift.tickets import Tickets, are_needed
 from pman.backends._openshift.watching import Watch
 from pman.backends._openshift.why import warnings_of, why
-from pman.errors import BackendUnavailable
+from pman.errors import BackendUnavailable, RequestError
+from pman.job.record import Worker
 from pman.settings import Settings
 
 if TYPE_CHECKING:
@@ -102,6 +105,10 @@ class KubernetesEngine(Engine):
         """Make the Job, and its claim before it; where `/share` is depends on the settings."""
         return self._creator.create(self._api, order)
 
+    def describe(self, order: Order, share_path: str | None) -> dict[str, Any]:
+        """Return the Job, and the claim and the ConfigMap that go with it."""
+        return self._creator.describe(self._api, order)
+
     def look_all(self) -> dict[str, View]:
         """List Jobs and pods; what has lost its Job is removed on the way."""
         api = self._api
@@ -165,8 +172,27 @@ class KubernetesEngine(Engine):
         """Return the end of the output so far; see `Engine`."""
         return logs.peek(self._api, view, max_bytes)
 
-    def stop(self, view: View, grace_s: float, sink: Sink) -> bool:
+    def stage_of(self, worker: Worker) -> Phase:
+        """Tell from the word of a pod how far its container is."""
+        return STAGES.get(worker.state, Phase.WAITING)
+
+    def follow(self, view: View, worker: int, sink: Sink, halt: Halt, *, waits: bool) -> None:
+        """Copy the log of the command of one pod as it comes; see `Engine`."""
+        logs.follow(self._api, view, worker, sink, halt, waits=waits)
+
+    def check_signal(self, signal: int) -> None:
+        """Refuse all but the two that a kubelet sends: it can't be asked for others."""
+        if signal not in (SIGTERM, SIGKILL):
+            raise RequestError(
+                f"signal is {signal}, expected {SIGTERM:d} (SIGTERM) or {SIGKILL:d} (SIGKILL): pods"
+                " can't be sent any other",
+                field="signal",
+            )
+
+    def stop(self, view: View, grace_s: float, sink: Sink, signal: int | None = None) -> bool:
         """End the pods, which takes their logs: those are written to the sink."""
+        if signal == SIGKILL:
+            grace_s = 0.0
         self._guard.spare(view.job_name)
         stopping.stop_job(self._api, self._cache, view, grace_s, sink)
         return True

@@ -10,9 +10,11 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from pman.backends._engine.halt import Halt
 from pman.backends._engine.port import Sink, View
 from pman.backends._openshift.failures import Answered
 from pman.backends._openshift.storage import STREAMS
+from pman.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     from pman.backends._openshift.client import Api, Stream
@@ -33,6 +35,7 @@ _NO_LOG = re.compile(
     rb"(unable to retrieve container logs for [a-z-]+://"
     rb"|rpc error: code = \w+ desc = [^\n]{0,200}No such container: )[0-9a-f]{64}\s?\Z"
 )
+_NO_LOG_BEGINS = (b"unable to retrieve container logs for ", b"rpc error: code = ")
 #: Longest such text, bytes.
 _NO_LOG_LENGTH = 400
 
@@ -75,12 +78,38 @@ def chunks_of(stream: Stream) -> Iterator[bytes]:
     held = b""  # the end, which may be such words
     for raw in stream.chunks():
         held += raw
-        if len(held) > 2 * _NO_LOG_LENGTH:
-            yield held[:-_NO_LOG_LENGTH]
-            held = held[-_NO_LOG_LENGTH:]
+        at = _begin_of_words(held)
+        if at:
+            yield held[:at]
+            held = held[at:]
     rest = _NO_LOG.sub(b"", held)
     if rest:
         yield rest
+
+
+def _begin_of_words(raw: bytes) -> int:
+    """Return from where on the end of a log may be such words, or the beginning of them."""
+    start = max(0, len(raw) - _NO_LOG_LENGTH)
+    found = [at for words in _NO_LOG_BEGINS if (at := raw.find(words, start)) >= 0]
+    for words in _NO_LOG_BEGINS:
+        longest = min(len(words) - 1, len(raw))
+        found += [len(raw) - n for n in range(1, longest + 1) if raw.endswith(words[:n])]
+    return min(found, default=len(raw))
+
+
+def follow(api: Api, view: View, worker: int, sink: Sink, halt: Halt, *, waits: bool) -> None:
+    """Copy the log of the command's container of one pod as it comes; see `Engine.follow`."""
+    pod, container = view.workers[worker].name, view.handle["job"]
+    stream = open_log(api, pod, container, **({"follow": "true"} if waits else {}))
+    if stream is None:
+        return
+    try:
+        with stream, halt.interrupts(stream.interrupt):
+            for raw in chunks_of(stream):
+                sink.write(worker, stream_name(container, container), raw)
+    except BackendUnavailable:
+        if not halt.is_set():
+            raise
 
 
 def collect(api: Api, view: View, sink: Sink, rescue: Rescue) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pman.backends._engine.names import run_name
 from pman.backends._openshift.storage import INIT, PUBLISH, STREAMS
 from pman.job.record import Job
 from pman.output import OutputFiles, joined
@@ -20,7 +21,7 @@ def log_text(output: OutputFiles, job: Job) -> str:
 
 def _pod_text(output: OutputFiles, job: Job, number: int) -> str:
     def text(stream: str) -> str:
-        return output.read_text(job.run_name, number, stream)
+        return output.read_text(run_name(job), number, stream)
 
     pod = f"{job.workers[number].name}:"
     containers = (job.handle or {}).get("containers", [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pman.backends._engine.names import legal_name, own_name
+from pman.backends._engine.names import legal_name, own_name, unique_part
 from pman.backends._engine.order import Order
 from pman.backends._engine.port import INSTANCE_LABEL, JID_LABEL, JOB_LABEL
 from pman.backends._openshift.storage import STREAMS, Storage, bytes_text, storage_of
@@ -80,7 +80,7 @@ def names_of(order: Order) -> list[str]:
     name = legal_name(order.jid, FALLBACK_NAME, MAX_NAME)
     if order.has_own_name:
         return [own_name(name, order.job_name, MAX_NAME + 1 + SUFFIX_LENGTH)]
-    unique = f"{name}-{order.job_name.rsplit('_', 1)[-1][:SUFFIX_LENGTH].lower()}"
+    unique = f"{name}-{unique_part(order.job_name, SUFFIX_LENGTH)}"
     # The command's container is called like the Job, and no two of a pod may share a name.
     return [unique] if name in STREAMS else [name, unique]
 
@@ -151,6 +151,8 @@ def _pod_spec(order: Order, settings: Settings, name: str, storage: Storage) -> 
     }
     if order.command:
         main["command"] = order.command
+    if order.cwd is not None:
+        main["workingDir"] = order.cwd
     limits = {
         "cpu": order.cpu_millis or DEFAULT_CPU_MILLIS,
         "memory": order.memory_bytes or DEFAULT_MEMORY_BYTES,

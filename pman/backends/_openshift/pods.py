@@ -65,6 +65,15 @@ DELETED = "pod_deleted"
 #: How long after its time a pod may go on being deleted before its node counts as lost.
 STUCK_AFTER = timedelta(seconds=60)
 
+#: Words of `_state` -> how far the container is that runs the command; others: it has not started.
+STAGES = {
+    "Running": Phase.RUNNING,
+    "Terminating": Phase.RUNNING,
+    "Succeeded": Phase.ENDED,
+    "Failed": Phase.ENDED,
+    "Deleted": Phase.ENDED,
+}
+
 _ROOT_WORDS = "runAsNonRoot"
 _ROOT_ADVICE = "; --jobUID sets a user id"
 

@@ -32,6 +32,7 @@ def view_of(job: KubeJob, pods: list[KubePod], now: datetime) -> View:
         job_name=job.metadata.labels.get(JOB_LABEL, ""),
         handle=handle_of(job),
         phase=_phase(job, seen),
+        count=job.spec.completions,
         workers=[pod.worker for pod in workers],
         started_at=epoch(min((p.started_at for p in workers if p.started_at), default=None)),
         extra={"state": _summary(job)},

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pman.backends._engine.names import unique_name
 from pman.backends._openshift.failures import Answered
 from pman.backends._openshift.objects import ConfigMap
 from pman.backends._openshift.removal import remove_object
@@ -47,8 +48,14 @@ def are_needed(api: Api) -> bool:
 
 
 def ticket_name(job_name: str) -> str:
-    """Return the name of the ticket of a job; unique, as the job's uuid is."""
-    return f"pman-{job_name.rpartition('_')[2].lower()}"
+    """Return the name of the ticket of one try of a job; unique, as the job's uuid is."""
+    return f"pman-{unique_name(job_name)}"
+
+
+def ticket_of(job_name: str, labels: dict[str, str]) -> dict[str, Any]:
+    """Return the ticket of a job, as it is made."""
+    metadata = {"name": ticket_name(job_name), "labels": labels}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
 
 
 class Tickets:
@@ -69,10 +76,8 @@ class Tickets:
         Raises:
             BackendUnavailable: It can't be made.
         """
-        metadata = {"name": ticket_name(job_name), "labels": labels}
-        body: dict[str, Any] = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
         try:
-            api.post(api.tickets, body, ConfigMap)
+            api.post(api.tickets, ticket_of(job_name, labels), ConfigMap)
         except Answered as exc:
             if exc.status != 409:
                 raise

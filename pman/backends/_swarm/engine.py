@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pman.backends._engine.halt import Halt
 from pman.backends._engine.order import Order
 from pman.backends._engine.port import (
     INSTANCE_LABEL,
@@ -36,10 +38,25 @@ from pman.backends._swarm.spec import (
     service_name,
     service_spec,
 )
-from pman.backends._swarm.stopping import is_over, stop_everywhere, stop_here
-from pman.backends._swarm.tasks import Stage, is_stopped, newest, stage_of, view_of
+from pman.backends._swarm.stopping import (
+    is_over,
+    signal_here,
+    stop_everywhere,
+    stop_here,
+    wait_until,
+)
+from pman.backends._swarm.tasks import (
+    STAGES,
+    Stage,
+    container_id,
+    is_stopped,
+    newest,
+    stage_of,
+    view_of,
+)
 from pman.config import Settings
 from pman.errors import BackendUnavailable, JobConflict, SubmitFailed, shown
+from pman.job.record import Worker
 
 #: Events after which a task's state changes within moments: the engine tells the swarm of them.
 _HOT_ACTIONS = frozenset({"start", "die", "oom", "create"})
@@ -103,13 +120,7 @@ class SwarmEngine(Engine):
             check_manager(order)  # a job of a former daemon may have been accepted by another mode
             with self._managers.turn(service_name(order)):
                 return self._create_by_manager(order, share_path)
-        spec = service_spec(
-            order,
-            instance=self._instance,
-            share_path=share_path,
-            stop_grace_s=self._settings.kill_grace_s,
-            gpu_kind=gpu_kind(self._client.get("/nodes")) if order.gpus else "",
-        )
+        spec = self._spec(order, share_path)
         self._remember(spec["Name"], order.job_name)
         headers = self._client.registry_headers(order.image)
         for _ in range(_MAX_TRIES):
@@ -130,6 +141,22 @@ class SwarmEngine(Engine):
                 raise self._conflict(occupant, order)
             self._client.delete(url_path("/services/{}", occupant["ID"]))
         raise SubmitFailed(f"the name {shown(spec['Name'])} is taken anew each time it is free")
+
+    def describe(self, order: Order, share_path: str | None) -> dict[str, Any]:
+        """See `Engine`. With `--swarmManager container`, the container that makes the service."""
+        if not self._is_managed:
+            return {"service": self._spec(order, share_path)}
+        check_manager(order)
+        return {"manager": self._managers.describe(order, service_name(order), share_path)}
+
+    def _spec(self, order: Order, share_path: str | None) -> dict[str, Any]:
+        return service_spec(
+            order,
+            instance=self._instance,
+            share_path=share_path,
+            stop_grace_s=self._settings.kill_grace_s,
+            gpu_kind=gpu_kind(self._client.get("/nodes")) if order.gpus else "",
+        )
 
     def _create_by_manager(self, order: Order, share_path: str | None) -> dict[str, Any]:
         """Have the payload's manager make the service, and make it ours by labels."""
@@ -308,16 +335,46 @@ class SwarmEngine(Engine):
         """See `Engine`."""
         return output.peek(self._client, view, max_bytes)
 
-    def stop(self, view: View, grace_s: float, sink: Sink) -> bool:
-        """See `Engine`. On other nodes the grace is that of the service: `--killGrace`."""
+    def stage_of(self, worker: Worker) -> Phase:
+        """See `Engine`."""
+        if not output.has_output(worker):
+            return Phase.WAITING
+        is_over = STAGES[worker.state] is Stage.ENDED
+        return Phase.ENDED if is_over else Phase.RUNNING
+
+    def follow(self, view: View, worker: int, sink: Sink, halt: Halt, *, waits: bool) -> None:
+        """See `Engine`. A container of this engine is read directly, others through the swarm.
+
+        A swarm goes on waiting when the container has ended, until `halt` is set; and an engine may
+        keep the last line from who follows. Source: tried with Docker Engine 20.10.
+        """
+        task_id = view.workers[worker].name
+        path = url_path("/tasks/{}/logs", task_id)
+        try:
+            task = self._client.get(url_path("/tasks/{}", task_id))
+        except Missing:
+            return
+        if container_id(task) and task.get("NodeID") == self._inspector.node_id:
+            path = url_path("/containers/{}/logs", container_id(task))
+        take = output.into(sink, worker)
+        output.follow(self._client, path, output.is_plain(view), take, halt, waits=waits)
+
+    def stop(self, view: View, grace_s: float, sink: Sink, signal: int | None = None) -> bool:
+        """See `Engine`. On other nodes signal and grace are the service's: `--killGrace`."""
         service_id = view.handle["service"]
         self._rescue.expect(service_id)
         tasks = newest(self._tasks(service_id))
         stages = {task["ID"]: stage_of(task) for task in tasks}
         running = [task for task in tasks if stages[task["ID"]] is Stage.RUNNING]
-        is_here = all(task.get("NodeID") == self._inspector.node_id for task in running)
-        if running and is_here and Stage.WAITING not in stages.values():
-            stop_here(self._client, running, lambda: self._is_over(service_id), grace_s)
+        here = [task for task in running if task.get("NodeID") == self._inspector.node_id]
+        is_all_here = len(here) == len(running) and Stage.WAITING not in stages.values()
+        if signal is not None:
+            signal_here(self._client, here, signal)
+        if running and is_all_here:
+            is_over = functools.partial(self._is_over, service_id)
+            if signal is not None:
+                wait_until(is_over, grace_s)
+            stop_here(self._client, running, is_over, grace_s if signal is None else 0.0)
         else:
             stop_everywhere(self._client, service_id, lambda: self._is_over(service_id), grace_s)
         return False

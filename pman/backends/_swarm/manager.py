@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pman.backends._engine.names import unique_name
 from pman.backends._engine.order import Manager, Order
 from pman.backends._engine.port import INSTANCE_LABEL, JOB_LABEL
 from pman.backends._swarm.client import EngineClient, filters, url_path
@@ -58,6 +59,7 @@ def check_manager(order: Order) -> None:
         "gpu_limit": order.gpus > 0,
         "number_of_workers": order.workers > 1,
         "env": bool(order.env),
+        "cwd": order.cwd is not None,
     }
     for field, is_given in unfit.items():
         if is_given:
@@ -114,10 +116,8 @@ class Managers:
         if found:
             container = found[0]["Id"]
         else:
-            words = schedule_words(order, name, share_path)
-            title = f"pman-{order.job_name.rpartition('_')[2]}"
-            labels = labels_of(order, self._instance)
-            container = self._create(order.manager.image, words, title, labels)
+            title = f"pman-{unique_name(order.job_name)}"
+            container = self._create(title, self.describe(order, name, share_path))
         code, words_said = self._run(container)
         if code == 0 or self._is_made(name, order, container):
             return
@@ -128,6 +128,12 @@ class Managers:
             f"manager {shown(order.manager.app)} of image {shown(order.manager.image)} failed with"
             f" exit code {code}: {words_said}"
         )
+
+    def describe(self, order: Order, name: str, share_path: str | None) -> dict[str, Any]:
+        """Return the container that is to make the service of a job."""
+        assert order.manager is not None
+        words = schedule_words(order, name, share_path)
+        return self._container(order.manager.image, words, labels_of(order, self._instance))
 
     def label(self, service: Mapping[str, Any], order: Order) -> None:
         """Put the job's labels on a service that a manager has made; its tasks go on."""
@@ -140,12 +146,13 @@ class Managers:
 
     def remove(self, manager: Manager, name: str, job_name: str) -> None:
         """Have a manager remove a service; whether it did is for the caller to see."""
-        title = f"pman-remove-{job_name.rpartition('_')[2]}"
+        title = f"pman-remove-{unique_name(job_name)}"
         labels = {INSTANCE_LABEL: self._instance}
         words = [manager.app, "--remove", name]
         with contextlib.suppress(SubmitFailed):  # the service is removed without it, then
             # The engine removes it, too: nobody would look for it should we die now.
-            container = self._create(manager.image, words, title, labels, is_removed_at_end=True)
+            body = self._container(manager.image, words, labels, is_removed_at_end=True)
+            container = self._create(title, body)
             try:
                 self._run(container)
             finally:
@@ -164,24 +171,27 @@ class Managers:
         # Containers of the service's tasks carry the same labels.
         return [each for each in found if "com.docker.swarm.task.id" not in each["Labels"]]
 
-    def _create(
+    def _container(
         self,
         image: str,
         words: Sequence[str],
-        title: str,
         labels: Mapping[str, str],
         *,
         is_removed_at_end: bool = False,
-    ) -> str:
-        """Make a container; one of that name that is there already is taken."""
+    ) -> dict[str, Any]:
+        """Return a container as the engine is asked for it."""
         source = socket_path(self._client.host) or SOCKET_PATH
         mount = {"Type": "bind", "Source": source, "Target": SOCKET_PATH}
-        body = {
+        return {
             "Image": image,
             "Cmd": list(words),
             "Labels": labels,
             "HostConfig": {"Mounts": [mount], "AutoRemove": is_removed_at_end},
         }
+
+    def _create(self, title: str, body: Mapping[str, Any]) -> str:
+        """Make a container; one of that name that is there already is taken."""
+        image = body["Image"]
         for is_last in (False, True):
             try:
                 return str(self._client.post("/containers/create", body, {"name": title})["Id"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from pman.backends._engine.halt import Halt
 from pman.backends._engine.port import Sink, View
 from pman.backends._swarm.client import CHUNK_BYTES, EngineClient, url_path
 from pman.backends._swarm.logs import Demultiplexer, Pieces
@@ -16,6 +17,9 @@ from pman.job.record import Worker
 #: Lines per container that a look at running ones asks for, and most containers it asks.
 PEEK_LINES = 500
 PEEK_WORKERS = 20
+
+#: How long a container that is followed may be silent before it is followed anew, seconds.
+FOLLOW_S = 3600.0
 
 #: What the engine says of a container that has gone, or keeps no output: there is none to wait for.
 _NOTHING_THERE = ("no such container", "does not support reading", "has not been scheduled")
@@ -48,9 +52,9 @@ def collect(
     for index, worker in enumerate(view.workers):
         path = (rescued or {}).get(worker.name)
         if path is not None:
-            _read_file(path, is_plain(view), _into(sink, index))
+            _read_file(path, is_plain(view), into(sink, index))
         elif has_output(worker) and worker.name not in skipped:
-            is_whole &= read_task(client, worker.name, is_plain(view), _into(sink, index))
+            is_whole &= read_task(client, worker.name, is_plain(view), into(sink, index))
     return is_whole
 
 
@@ -63,7 +67,9 @@ def _read_file(path: Path, is_plain: bool, take: Callable[[Pieces], None]) -> No
     take(demultiplexer.finish())
 
 
-def _into(sink: Sink, index: int) -> Callable[[Pieces], None]:
+def into(sink: Sink, index: int) -> Callable[[Pieces], None]:
+    """Return what takes the output of the n-th worker."""
+
     def write(pieces: Pieces) -> None:
         for stream, raw in pieces:
             sink.write(index, stream, raw)
@@ -148,9 +154,54 @@ def read_task(
     held_back = demultiplexer.finish()
     if held_back:
         take(held_back)
+    return _has_all(demultiplexer, path)
+
+
+def _has_all(demultiplexer: Demultiplexer, path: str) -> bool:
+    """Return whether the engine has what it was asked for.
+
+    Raises:
+        BackendUnavailable: It may, and can't give it now.
+    """
     words = plain(demultiplexer.errors.decode("utf-8", "replace"))
     if any(part in words.lower() for part in _NOTHING_THERE):
         return False
     if words:
-        raise BackendUnavailable(f"the output of task {task_id} can't be read: {words}")
+        raise BackendUnavailable(f"the output at {path} can't be read: {words}")
     return True
+
+
+def follow(
+    client: EngineClient,
+    path: str,
+    is_plain: bool,
+    take: Callable[[Pieces], None],
+    halt: Halt,
+    *,
+    waits: bool,
+) -> None:
+    """Copy the output of one task, or container, as it comes.
+
+    Args:
+        path: Of its logs.
+        halt: Set once no more is wanted.
+        waits: Whether to wait for what is still to come.
+    Raises:
+        BackendUnavailable: It broke off.
+    """
+    params = {"stdout": 1, "stderr": 1, "follow": int(waits)}
+    demultiplexer = Demultiplexer(is_plain=is_plain)
+    try:
+        with (
+            client.stream("GET", path, params, timeout_s=FOLLOW_S) as stream,
+            halt.interrupts(stream.interrupt),
+        ):
+            for chunk in stream.chunks():
+                take(demultiplexer.feed(chunk))
+        take(demultiplexer.finish())
+        _has_all(demultiplexer, path)
+    except Missing:
+        return
+    except BackendUnavailable:
+        if not halt.is_set():
+            raise

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pman.backends._engine.names import legal_name, own_name
+from pman.backends._engine.names import legal_name, own_name, unique_part
 from pman.backends._engine.order import Order
 from pman.backends._engine.port import INSTANCE_LABEL, JID_LABEL, JOB_LABEL
 from pman.errors import RequestError, shown
@@ -49,7 +49,7 @@ def _wanted_name(order: Order) -> str:
         return order.service_name
     if _is_legal(order.jid):
         return order.jid
-    return legal_name(order.jid, f"job-{order.job_name.rpartition('_')[2][:8]}".rstrip("-"))
+    return legal_name(order.jid, f"job-{unique_part(order.job_name, 8)}".rstrip("-"))
 
 
 def _is_legal(name: str) -> bool:
@@ -79,7 +79,7 @@ def check_size(order: Order) -> None:
         RequestError: Names what is longest.
     """
     sizes = {
-        "cmd": len(order.cmd),
+        "cmd": max(len(order.cmd), sum(map(len, order.command))),
         "env": sum(len(name) + len(value) for name, value in order.env.items()),
         "jid": 2 * len(order.jid),
         "labels": 2 * sum(len(key) + len(value) for key, value in order.labels.items()),
@@ -202,6 +202,8 @@ def _container(
     }
     if order.command:
         spec["Command"] = order.command  # replaces the entry point, as in 2.2; Args would not
+    if order.cwd is not None:
+        spec["Dir"] = order.cwd
     if order.env:
         spec["Env"] = [f"{name}={value}" for name, value in order.env.items()]
     if share_path is not None:

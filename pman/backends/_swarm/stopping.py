@@ -56,7 +56,29 @@ def stop_here(
             return  # it has just been removed
 
     _do_at_once(stop, tasks)
-    _wait(is_over, TOLD_TIMEOUT_S)
+    wait_until(is_over, TOLD_TIMEOUT_S)
+
+
+def signal_here(client: EngineClient, tasks: Sequence[Task], signal: int) -> None:
+    """Send each container a signal, and wait for nothing.
+
+    Args:
+        tasks: Running, on the engine that we talk to.
+    Raises:
+        BackendUnavailable: The engine can't be told.
+    """
+
+    def send(task: Task) -> None:
+        path = url_path("/containers/{}/kill", container_id(task))
+        try:
+            client.post(path, params={"signal": signal})
+        except Missing:
+            return  # it has just been removed
+        except Refused as exc:
+            if exc.status != 409:  # it has just ended
+                raise
+
+    _do_at_once(send, tasks)
 
 
 def _do_at_once(do: Callable[[Task], object], tasks: Iterable[Task]) -> None:
@@ -113,12 +135,12 @@ def stop_everywhere(
     """
     if not _bar(client, service_id):
         return
-    if not _wait(is_over, grace_s + READ_TIMEOUT_S):
+    if not wait_until(is_over, grace_s + READ_TIMEOUT_S):
         raise BackendUnavailable("a job that was told to end has not ended")
 
 
-def _wait(is_over: Callable[[], bool], timeout_s: float) -> bool:
-    """Return whether it was over in time."""
+def wait_until(is_over: Callable[[], bool], timeout_s: float) -> bool:
+    """Wait until it is over; return whether it was in time."""
     deadline = time.monotonic() + timeout_s
     never = threading.Event()
     while not is_over():

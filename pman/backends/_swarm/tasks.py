@@ -144,6 +144,7 @@ def view_of(
         job_name=(spec.get("Labels") or {}).get(JOB_LABEL, ""),
         handle=handle,
         phase=_phase(judged, replicas, is_ending),
+        count=0 if is_ending else replicas,
         workers=[each.worker for each in judged],
         started_at=min(
             (at for each in judged if (at := each.started_at) is not None), default=None

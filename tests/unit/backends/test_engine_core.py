@@ -259,6 +259,13 @@ def test_a_folder_that_is_there_costs_no_wait(rig: Rig) -> None:
     assert job.name in rig.world.things
 
 
+def test_a_job_may_say_itself_how_long_it_waits(rig: Rig) -> None:
+    job = rig.job(share_dir=str(rig.folder / "never"), pendingTimeout=0.05)
+    rig.backend.submit(job)
+    rig.recorder.wait(job, JobState.FAILED)
+    assert job.message.endswith("within 0.05 s (pendingTimeout)")
+
+
 def test_a_folder_that_never_comes_ends_the_job(make_rig: MakeRig) -> None:
     rig = make_rig(pending_timeout_s=0.05)
     job = rig.job(share_dir=str(rig.folder / "never"))
@@ -350,3 +357,16 @@ def test_a_closed_backend_reports_nothing_and_takes_nothing(rig: Rig) -> None:
     rig.backend.close()
     assert job.state is JobState.RUNNING
     assert list(rig.world.things) == [job.name]
+
+
+# --- what would be made -------------------------------------------------------------------
+
+
+def test_what_would_be_made_is_told_and_not_made(rig: Rig) -> None:
+    told = rig.backend.describe(rig.spec("echo hi", share_dir="/data/x"))["thing"]
+    assert (told["order"].command, told["share_path"]) == (["echo", "hi"], "/data/x")
+    assert told["order"].job_name
+    assert not rig.world.things
+    rig.world.fail("describe", JobConflict("taken"))
+    with pytest.raises(JobConflict):
+        rig.backend.describe(rig.spec())

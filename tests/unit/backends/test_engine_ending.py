@@ -11,7 +11,7 @@ from engine_harness import Rig
 
 from pman.backends._engine.ending import MAX_DISK_TRIES, MAX_READ_TRIES
 from pman.backends._engine.port import Phase
-from pman.errors import BackendUnavailable
+from pman.errors import BackendUnavailable, RequestError
 from pman.job.record import Job
 from pman.job.state import JobState
 
@@ -246,6 +246,30 @@ def test_a_job_that_never_starts_is_given_up(make_rig: MakeRig) -> None:
     assert rig.text(job, "stderr") == "of a helper\n"
     rig.backend.settled(job)
     rig.wait_removed(job)
+
+
+def test_a_job_may_say_itself_how_long_it_waits(rig: Rig) -> None:
+    other, job = rig.submitted(), rig.submitted(pendingTimeout=0.05)
+    trouble = {"reason": "image_pull_failed", "message": "no such image"}
+    rig.world.change(other.name, **trouble)
+    rig.world.change(job.name, **trouble)
+    rig.recorder.wait(job, JobState.FAILED)
+    assert other.state is JobState.QUEUED
+
+
+@pytest.mark.parametrize("is_adopted", [False, True])
+def test_the_signal_of_a_cancel_reaches_the_engine(rig: Rig, *, is_adopted: bool) -> None:
+    job = rig.running()
+    if is_adopted:  # it comes before the new daemon was given the job
+        rig.backend.close()
+        rig.opened().cancel(job, 1.0, signal=2)
+        rig.backend.reconcile([job])
+    else:
+        with pytest.raises(RequestError):
+            rig.backend.cancel(job, 1.0, signal=16)
+        rig.backend.cancel(job, 1.0, signal=2)
+    rig.recorder.wait(job, JobState.CANCELED)
+    assert rig.world.signals[job.name] == 2
 
 
 def test_a_job_that_only_waits_is_not_given_up(make_rig: MakeRig) -> None:

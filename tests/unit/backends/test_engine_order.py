@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from typing import Any
 
 import pytest
 
-from pman.backends._engine.names import MAX_NAME, legal_name, own_name
+from pman.backends._engine.names import (
+    MAX_NAME,
+    legal_name,
+    own_name,
+    run_name,
+    unique_name,
+    unique_part,
+)
 from pman.backends._engine.order import Manager, Order, order_from_meta
 from pman.errors import RequestError
+from pman.job.record import Job
 
 #: The container block of 2.2's README.
 BLOCK = {
@@ -211,3 +221,47 @@ def test_own_names_are_legal_and_differ(base: str) -> None:
 def test_an_own_name_is_the_same_each_time_and_another_with_each_try() -> None:
     assert own_name("a", "job_1") == own_name("a", "job_1")
     assert own_name("a", "job_1") != own_name("a", "job_1_r2")
+
+
+# --- run in full ------------------------------------------------------------------------------
+
+
+def test_argv_becomes_the_command_as_it_is() -> None:
+    words = ["sh", "-c", "echo 'a b'; exit"]
+    meta = {"argv": words, "jid": "1", "auid": "", "container": BLOCK, "cwd": "/tmp"}
+    given = order_from_meta(meta)
+    assert (given.command, given.cwd) == (words, "/tmp")
+    assert shlex.split(given.cmd) == words
+    assert order().cwd is None
+
+
+def test_standard_input_is_refused_by_name() -> None:
+    with pytest.raises(RequestError, match="no standard input") as refused:
+        order(stdin="")
+    assert refused.value.field == "stdin"
+
+
+# --- names of tries ---------------------------------------------------------------------------
+
+UUID = "B64ea2f0-1111-4222-8333-444444444444"
+NAME = f"20261123090253.309797_{UUID}"
+
+
+def test_each_try_of_a_job_has_a_name_of_its_own() -> None:
+    tries = [NAME, *(f"{NAME}_r{number}" for number in range(2, 200))]
+    assert unique_name(tries[0]) == UUID.lower()
+    assert unique_name(tries[1]) == f"{UUID.lower()}-r2"
+    assert all(len(name) <= MAX_NAME for name in tries)
+    for length in (5, 8):
+        parts = [unique_part(name, length) for name in tries]
+        assert parts[0] == UUID[:length].lower().rstrip("-")
+        assert all(re.fullmatch(f"[0-9a-f]{{{length}}}", part) for part in parts)
+        assert parts[0] != parts[1] != parts[2]
+
+
+def test_a_try_is_known_by_its_own_name_whoever_holds_the_job() -> None:
+    fields: dict[str, Any] = {"jid": "", "auid": "", "cmd": "", "meta": "{}", "backend": "swarm"}
+    kept = Job(name=NAME, attempt=3, accepted_at=0.0, **fields)
+    handed_on = Job(name=f"{NAME}_r3", attempt=3, accepted_at=0.0, **fields)
+    assert run_name(kept) == run_name(handed_on) == f"{NAME}_r3"
+    assert run_name(Job(name=NAME, accepted_at=0.0, **fields)) == NAME

@@ -196,3 +196,20 @@ def test_a_folder_that_can_not_be_looked_at_is_not_there(tmp_path: Path) -> None
 def test_backoff_doubles_up_to_its_most() -> None:
     assert [backoff(5.0, 60.0, tries) for tries in range(6)] == [5, 10, 20, 40, 60, 60]
     assert backoff(1.0, 60.0, 10**6) == 60.0
+
+
+def test_peeks_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peeks_module, "MAX_JOBS", 1)
+    monkeypatch.setattr(peeks_module, "MAX_UNDER_WAY", 2)
+    now = [0.0]
+    peeks = Peeks(2.0, lambda: now[0])
+    for name in ("a", "b"):
+        assert peeks.text(name)[1]
+        peeks.begin(name)
+    assert not peeks.text("c")[1]
+    assert not peeks.text("a")[1]  # forgotten, and still under way
+    peeks.put("b", b"late")
+    assert peeks.text("c")[1]
+    now[0] = 3.0
+    assert not peeks.text("c", 5.0)[1]
+    assert peeks.text("c")[1]

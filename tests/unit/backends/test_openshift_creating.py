@@ -130,3 +130,26 @@ def test_a_claim_that_is_gone_is_no_error() -> None:
     server.answers["get"] = Answered("words", status=500)
     with pytest.raises(Answered):
         remove_claim(server, "kx-storage-claim", JOB_NAME)
+
+
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_what_would_be_made_is_told_under_the_first_free_name(
+    tmp_path: Path, *, is_taken: bool
+) -> None:
+    tickets = Tickets()
+    tickets.are_used = True
+    creator = Creator(Settings(db_path=tmp_path, storage_type="claim"), "i", tickets)
+    answer: Any = msgspec.to_builtins(job()) if is_taken else Answered("none", status=404)
+    server: Any = Server(get=answer)
+    if is_taken:
+        with pytest.raises(JobConflict):
+            creator.describe(server, ORDER)
+    else:
+        made = creator.describe(server, ORDER)
+        assert {kind: thing["kind"] for kind, thing in made.items()} == {
+            "job": "Job",
+            "claim": "PersistentVolumeClaim",
+            "configMap": "ConfigMap",
+        }
+        assert made["job"]["metadata"]["name"] == "kx"
+    assert {asked.split()[0] for asked in server.asked} == {"get"}

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pman.backends._engine.order import Order, order_from_meta
@@ -354,3 +355,20 @@ def test_folders_are_one_component(jid: str) -> None:
     assert name.startswith("key-")
     assert "/" not in name
     assert len(name) < 256
+
+
+def test_argv_and_the_working_directory_are_passed_on() -> None:
+    whole = {"argv": ["echo", "$(HOME) a b"], "cwd": "/data", "jid": "kx", "auid": "t"}
+    block = {"target": {"image": "local/busybox:1"}}
+    container = main_of(order_from_meta(whole | {"container": block}, job_name=JOB_NAME))
+    assert container["command"] == ["echo", "$$(HOME) a b"]
+    assert container["workingDir"] == "/data"
+    assert "workingDir" not in main_of(order())
+
+
+def test_a_later_try_has_names_of_its_own() -> None:
+    names = names_of(order())
+    later = names_of(msgspec.structs.replace(order(), job_name=f"{JOB_NAME}_r2"))
+    assert names[0] == later[0]
+    assert names[1] != later[1]
+    assert len(later[1]) == len(names[1])

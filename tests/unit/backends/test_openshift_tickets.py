@@ -99,3 +99,7 @@ def test_all_have_started_when_each_worker_has() -> None:
     assert not have_all_started(two, [running, gone])
     failed = {"conditions": [condition("Failed")]}
     assert have_all_started(job(failed, completions=2), [running])
+
+
+def test_a_later_try_has_a_ticket_of_its_own() -> None:
+    assert ticket_name(f"{JOB_NAME}_r2") == f"{ticket_name(JOB_NAME)}-r2"

@@ -109,6 +109,11 @@ def test_limits_environment_labels_and_workers_are_passed_on() -> None:
     assert "Mounts" not in template["ContainerSpec"]
 
 
+def test_the_working_directory_is_passed_on() -> None:
+    assert spec(order(cwd="/data"))["TaskTemplate"]["ContainerSpec"]["Dir"] == "/data"
+    assert "Dir" not in spec(order())["TaskTemplate"]["ContainerSpec"]
+
+
 def test_an_empty_command_leaves_the_entry_point() -> None:
     assert "Command" not in spec(order(command=[]))["TaskTemplate"]["ContainerSpec"]
 

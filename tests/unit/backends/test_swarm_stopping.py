@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pman.backends._swarm import stopping
-from pman.backends._swarm.problems import Missing
-from pman.backends._swarm.stopping import stop_here
+from pman.backends._swarm.problems import Missing, Refused
+from pman.backends._swarm.stopping import signal_here, stop_here
 from pman.errors import BackendUnavailable
 
 DEADLINE_S = 30.0
@@ -53,6 +53,25 @@ def test_where_no_thread_is_free_they_are_told_in_turn(monkeypatch: pytest.Monke
     assert len(containers.told) == 6
     assert len(set(containers.threads)) == 2
     assert stopping._free_threads.acquire(blocking=False)
+
+
+def test_a_signal_is_sent_to_all_that_still_run() -> None:
+    sent: list[tuple[str, Any]] = []
+    errors = {"c1": Missing(404, "gone"), "c2": Refused(409, "is not running")}
+
+    class Client:
+        def post(self, path: str, params: Any) -> None:
+            sent.append((path, params["signal"]))
+            if (error := errors.get(path.split("/")[2])) is not None:
+                raise error
+
+    tasks = [{"Status": {"ContainerStatus": {"ContainerID": f"c{n}"}}} for n in range(3)]
+    client: Any = Client()
+    signal_here(client, tasks, 2)
+    assert sorted(sent) == [(f"/containers/c{n}/kill", 2) for n in range(3)]
+    errors["c0"] = Refused(400, "invalid signal")
+    with pytest.raises(Refused):
+        signal_here(client, tasks, 99)
 
 
 def test_what_goes_wrong_with_one_is_raised_after_the_others() -> None:
