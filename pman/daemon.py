@@ -26,6 +26,9 @@ from pman.dispatcher import Dispatcher
 from pman.job.record import Job
 from pman.jobdb.opening import OpenJobDB, open_job_db
 from pman.jobdb.store import JobStore
+from pman.meters import Meters
+from pman.ops.lines import JobLines
+from pman.ops.operations import Operations
 from pman.output import OutputFiles
 from pman.services.base import Service
 from pman.services.closer import BEYOND_GRACE_S, BackendCloser
@@ -36,6 +39,7 @@ from pman.services.errands import Errands
 from pman.services.front import Front
 from pman.services.keeper import Keeper
 from pman.services.listener import Listener
+from pman.services.notify import Heartbeat, Notifier
 from pman.services.saver import Saver
 from pman.services.writer import Writer
 from pman.wire import HOST
@@ -59,15 +63,35 @@ OWN_DESCRIPTORS, LISTENER_DESCRIPTORS = 2 * SPARE_DESCRIPTORS, 4
 class Daemon:
     """One pman. `run` starts it, blocks until somebody asks for the end, and stops it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, notifier: Notifier | None = None) -> None:
+        """Prepare.
+
+        Args:
+            notifier: Whom to tell how far it is.
+        """
         self.settings = settings
+        self._notifier = notifier or Notifier()
         self._stop = threading.Event()
+        self._no_drain = threading.Event()
+        if not settings.drain_s:
+            self._no_drain.set()
         self._services: list[Service] = []
         self._backends: dict[str, Backend] = {}
 
     def request_stop(self) -> None:
         """Ask for the end; from any thread or a signal handler, any number of times."""
         self._stop.set()
+
+    def cut_drain(self) -> bool:
+        """End at once the time for which requests are still served; from any thread.
+
+        Returns:
+            False when there is none, or it is over already.
+        """
+        if self._no_drain.is_set():
+            return False
+        self._no_drain.set()
+        return True
 
     def run(self) -> int:
         """Serve until `request_stop`.
@@ -92,8 +116,10 @@ class Daemon:
         errands = Errands(ERRAND_THREADS)
         try:
             output = OutputFiles(settings.db_path / "output", settings.max_inline_output_bytes)
-            writer = Writer(job_db.database)
+            meters = Meters()
+            writer = Writer(job_db.database, meters.commits)
             store = JobStore(writer)
+            JobLines().watch(store)
             store.load(job_db.jobs)
             job_db.jobs.clear()
             gc.freeze()  # what a start has made stays; the collector need not look at it again
@@ -101,20 +127,20 @@ class Daemon:
             self._backends = self._make_backends(job_db.instance, output)
             keeper = Keeper(settings, store, self._backends, output)
             ACTIONS.load(pman.actions)
-            dispatcher = Dispatcher(
-                ActionContext(
-                    store=store,
-                    backends=self._backends,
-                    settings=settings,
-                    output=output,
-                    snapshots=saver,
-                    request_stop=self.request_stop,
-                    now=time.time,
-                    errands=errands,
-                ),
-                auth,
+            action_context = ActionContext(
+                store=store,
+                backends=self._backends,
+                settings=settings,
+                output=output,
+                snapshots=saver,
+                request_stop=self.request_stop,
+                now=time.time,
+                errands=errands,
             )
-            front = Front(context, settings, dispatcher)
+            operations = Operations(action_context, meters, self._stop.is_set)
+            dispatcher = Dispatcher(action_context, auth, operations)
+            heartbeat = Heartbeat(self._notifier)
+            front = Front(context, settings, dispatcher, meters.clients, heartbeat)
             listeners = [
                 Listener(context, n, dispatcher, front.exchange, front.listener_endpoint)
                 for n in range(settings.listeners)
@@ -133,6 +159,7 @@ class Daemon:
             self._start([keeper, *listeners, front, directives])
             self._announce(front)
             self._stop.wait()
+            self._drain()
             return self._finish()
         finally:
             self._stop_services()
@@ -183,7 +210,7 @@ class Daemon:
     def _start(self, services: Iterable[Service]) -> None:
         for service in services:
             self._services.append(service)
-            service.start(on_failure=lambda _: self.request_stop())
+            service.start(on_failure=self._abort)
         for service in services:
             service.wait_ready()
 
@@ -215,8 +242,24 @@ class Daemon:
             settings.listeners,
             settings.db_path,
         )
+        self._notifier.status(f"listening on {front.endpoint}", "READY=1")
 
     # --- stop -----------------------------------------------------------------------------
+
+    def _abort(self, _: Service) -> None:
+        """End without further ado, because a service has died."""
+        self._no_drain.set()
+        self.request_stop()
+
+    def _drain(self) -> None:
+        """Go on serving for `drain_s`, while `/readyz` says no, so that requests go elsewhere."""
+        if not self._no_drain.is_set():
+            seconds = self.settings.drain_s
+            _log.info("requests are still served for %g s; a second signal ends that", seconds)
+            self._notifier.status("serving until the drain is over", "STOPPING=1")
+            self._no_drain.wait(seconds)
+        self._no_drain.set()
+        self._notifier.status("stopping", "STOPPING=1")
 
     def _finish(self) -> int:
         failed = [service for service in self._services if service.failure is not None]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
+from pman import log
 from pman.actions import ACTIONS, Action
 from pman.actions._put import put_run
 from pman.actions.base import (
@@ -16,12 +18,13 @@ from pman.actions.base import (
     Outcome,
 )
 from pman.actions.get import look_up
-from pman.auth import TokenAuth
+from pman.auth import ALL_RIGHTS, Caller, TokenAuth
 from pman.envelope import ABSENT, Envelope
 from pman.errors import (
     Forbidden,
     MalformedRequest,
     MethodNotAllowed,
+    NotAuthorized,
     PmanError,
     RequestError,
     UnknownAction,
@@ -30,6 +33,8 @@ from pman.errors import (
 )
 from pman.http.deferred import Deferred
 from pman.http.message import Request, Response
+from pman.http.request_id import has_sent_id, id_header, request_id
+from pman.ops.operations import PATHS, QUICK_PATHS, Operations
 from pman.wire import CONTENT_TYPE_HTTP, CONTENT_TYPE_JSON, METHODS, dumps, loads
 
 _log = logging.getLogger(__name__)
@@ -43,8 +48,14 @@ ALLOW = ("Allow", ", ".join(METHODS))
 class Dispatcher:
     """Carries out requests. Thread-safe; never raises."""
 
-    def __init__(self, context: ActionContext, auth: TokenAuth | None) -> None:
+    def __init__(
+        self,
+        context: ActionContext,
+        auth: TokenAuth | None,
+        operations: Operations | None = None,
+    ) -> None:
         self._context = context
+        self._operations = operations or Operations(context)
         self._auth = auth
         settings = context.settings
         self._content_type = CONTENT_TYPE_HTTP if settings.http else CONTENT_TYPE_JSON
@@ -54,17 +65,33 @@ class Dispatcher:
 
     def handle_quick(self, request: Request) -> Response | None:
         """Carry out a request that touches nothing but memory, and little of it; else None."""
+        path = request.target.partition("?")[0]
+        if path in PATHS:
+            return self._visit_quickly(path, request)
         if request.method != "POST" or (self._auth is not None and self._auth.is_due):
             return None
-        response = self._answer(request, only_quick=True)
+        envelope = Envelope(request)
+        response = self._answer(request, envelope, only_quick=True)
         assert not isinstance(response, Deferred), "a quick action does not wait"
+        if response is not None:
+            self._operations.note_quick(request, envelope.action, response)
         return response
 
     def handle(self, request: Request) -> Response | Deferred:
         """Carry out one request."""
-        response = self._answer(request, only_quick=False)
-        assert response is not None
-        return response
+        if not request.received_at:
+            request.received_at = time.monotonic()
+        path = request.target.partition("?")[0]
+        if path in PATHS:
+            response = self._visit(path, request)
+            self._operations.note(request, path[1:], response)
+            return response
+        envelope = Envelope(request)
+        answer = self._answer(request, envelope, only_quick=False)
+        assert answer is not None
+        if isinstance(answer, Response):
+            self._operations.note(request, envelope.action, answer)
+        return answer
 
     def reject(self, error: PmanError, raw: bytes) -> Response:
         """Return the reply to bytes that never became a request.
@@ -83,7 +110,9 @@ class Dispatcher:
             is_http=version.startswith("HTTP/"),
         )
         document = Envelope(request).build(False, error)
-        return self._response(error.hint, document, request)
+        response = self._response(error.hint, document, request)
+        self._operations.note(request, "", response)
+        return response
 
     def execute(self, document: Any) -> None:
         """Carry out one directive, for which there is nobody to answer.
@@ -98,13 +127,42 @@ class Dispatcher:
         if isinstance(outcome, Later):
             outcome.subscribe(lambda _: None)
 
+    # --- pages for who runs pman ----------------------------------------------------------
+
+    def _visit_quickly(self, path: str, request: Request) -> Response | None:
+        """Answer a page, even while no listener is idle; None where a file might have to be read.
+
+        Whether pman is alive and ready nobody needs a token to know.
+        """
+        asks_token = self._auth is not None and bool(request.header_values("authorization"))
+        if path not in QUICK_PATHS or (asks_token and self._auth is not None and self._auth.is_due):
+            return None
+        response = self._visit(path, request)
+        self._operations.note_quick(request, path[1:], response)
+        return response
+
+    def _visit(self, path: str, request: Request) -> Response:
+        caller: Caller | None = ALL_RIGHTS
+        refusal = None
+        if self._auth is not None:
+            try:
+                self._auth.check(request)
+            except NotAuthorized as exc:
+                caller, refusal = None, exc
+        return self._operations.answer(path, request, caller, refusal)
+
     # --- the way of one request -----------------------------------------------------------
 
-    def _answer(self, request: Request, *, only_quick: bool) -> Response | Deferred | None:
-        envelope = Envelope(request)
-        return self._guard(
-            lambda: self._carry_out(request, envelope, only_quick), request, envelope
-        )
+    def _answer(
+        self, request: Request, envelope: Envelope, *, only_quick: bool
+    ) -> Response | Deferred | None:
+        def make() -> Outcome | Later | None:
+            return self._carry_out(request, envelope, only_quick)
+
+        if not self._operations.has_lines:
+            return self._guard(make, request, envelope)
+        with log.about_request(request_id(request)):
+            return self._guard(make, request, envelope)
 
     def _carry_out(
         self, request: Request, envelope: Envelope, only_quick: bool
@@ -230,6 +288,7 @@ class Dispatcher:
         def answer(make: Callable[[], Outcome]) -> None:
             response = self._guard(make, request, envelope)
             assert isinstance(response, Response), "an outcome that came late does not wait again"
+            self._operations.note(request, envelope.action, response)
             deferred.resolve(response)
 
         later.subscribe(answer)
@@ -262,9 +321,12 @@ class Dispatcher:
         return Response(code, dumps(document), self._content_type, self._headers(code, request))
 
     def _headers(self, code: int, request: Request) -> tuple[tuple[str, str], ...]:
-        if code == 200 and request.method == "POST" and not self._cors_origins:
+        wants_id = has_sent_id(request)
+        if code == 200 and request.method == "POST" and not self._cors_origins and not wants_id:
             return ()
         headers: list[tuple[str, str]] = []
+        if wants_id:
+            headers.append(id_header(request))
         if code == 401:
             headers.append(("WWW-Authenticate", "Bearer"))
         if code == 405 or request.method == "OPTIONS":

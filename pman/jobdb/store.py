@@ -23,6 +23,7 @@ from pman.job.state import check_transition
 from pman.jobdb.footprint import compact
 from pman.jobdb.index import NameIndex
 from pman.jobdb.journal import Commit, Journal
+from pman.jobdb.ledger import Ledger
 from pman.jobdb.merge import merge
 from pman.jobdb.record_json import encode_record
 from pman.jobdb.view import job_leaf
@@ -50,9 +51,14 @@ class _Pending:
 
 
 class JobStore:
-    """All jobs that pman knows, in the order in which they were accepted. Thread-safe."""
+    """All jobs that pman knows, in the order in which they were accepted. Thread-safe.
+
+    Attributes:
+        ledger: How many there are; only to be read.
+    """
 
     def __init__(self, journal: Journal, now: Callable[[], float] = time.time) -> None:
+        self.ledger = Ledger()
         self._journal = journal
         self._now = now
         self._lock = threading.Lock()
@@ -66,6 +72,7 @@ class JobStore:
         self._unsettled: set[str] = set()
         self._settled_callbacks: list[OnJob] = []
         self._exchange_callbacks: list[OnExchange] = []
+        self._state_callbacks: tuple[OnJob, ...] = ()
         self._waiters: dict[str, list[OnJob]] = {}
         self._events: collections.deque[tuple[Job, Sequence[OnJob]]] = collections.deque()
         self._is_delivering = False
@@ -107,6 +114,8 @@ class JobStore:
                 if job.name not in self._jobs:  # else it was written at the very last moment
                     pending.is_abandoned = True
                     raise
+        for callback in self._state_callbacks:
+            callback(job)
         return self.get(job.name) or job, True
 
     def observe(self, observation: Observation) -> Job | None:
@@ -274,6 +283,14 @@ class JobStore:
         """
         self._settled_callbacks.append(callback)
 
+    def on_state(self, callback: OnJob) -> None:
+        """Have `callback` called with each job that is accepted, or whose state or try is another.
+
+        Called outside the lock: of a job that is accepted in the thread that submits it, else one
+        call after the other, in order. At start only.
+        """
+        self._state_callbacks = (*self._state_callbacks, callback)
+
     def on_exchanged(self, callback: OnExchange) -> None:
         """Have `callback` called when jobs are gone, and which finished ones came in their place.
 
@@ -316,8 +333,11 @@ class JobStore:
         new = self._put(new)
         waiters: Sequence[OnJob] = ()
         on_done = None
+        if new.state is not job.state or new.attempt != job.attempt:
+            waiters = self._state_callbacks
         if new.state.is_final:
-            waiters = self._waiters.pop(new.name, ())
+            self.ledger.ended(new)
+            waiters = [*waiters, *self._waiters.pop(new.name, ())]
             self._unsettled.add(new.name)
             on_done = functools.partial(self._settled, new)
         self._journal.write(new, on_done=on_done)
@@ -328,7 +348,9 @@ class JobStore:
     def _put(self, job: Job) -> Job:
         """Store a new job behind the others, or a changed one in its place."""
         compact(job)
-        if job.name not in self._jobs:
+        former = self._jobs.get(job.name)
+        self.ledger.put(former, job)
+        if former is None:
             if self._order is not None:
                 self._order.append(job.name)
             self._by_jid.add(job.jid, job.name)
@@ -348,7 +370,8 @@ class JobStore:
         return self._journal.delete([job.name for job in jobs])
 
     def _take_out(self, job: Job) -> None:
-        del self._jobs[job.name]
+        # The one that is here: the caller's may be older.
+        self.ledger.take_out(self._jobs.pop(job.name))
         self._order = None
         self._by_jid.discard(job.jid, job.name)
         self._by_auid.discard(job.auid, job.name)
@@ -377,6 +400,7 @@ class JobStore:
                 self._journal.delete([job.name])  # its submitter was told that it failed
                 return
             self._put(job)
+            self.ledger.accepted(job)
 
     def _settled(self, job: Job, error: SnapshotError | None) -> None:
         """Pass on that a final state is durable. By the writing thread."""

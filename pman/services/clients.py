@@ -19,6 +19,7 @@ import zmq
 from pman.config import Settings
 from pman.errors import PmanError
 from pman.http.message import Request
+from pman.meters import ClientMeter
 from pman.services.exchange import Handler, Slot
 
 log = logging.getLogger(__name__)
@@ -100,12 +101,14 @@ class ClientSide(abc.ABC, Generic[C]):
         settings: Settings,
         handler: Handler,
         enqueue: Callable[[Client], None],
+        meter: ClientMeter,
     ) -> None:
         """Prepare.
 
         Args:
             socket: ROUTER, bound; stays the caller's to close.
             enqueue: Told of a client that may have something waiting.
+            meter: Kept up to date.
         """
         self.socket = socket
         # What `socket.send` comes to; its checks of arguments cost as much as the rest.
@@ -119,6 +122,9 @@ class ClientSide(abc.ABC, Generic[C]):
         self.next_retry = NEVER
         self.is_draining = False
         self._enqueue = enqueue
+        self.meter = meter
+        meter.connections = self.clients.__len__
+        meter.unread_bytes = self._unread_bytes
         self._stalled: dict[bytes, C] = {}
         self._retry_s = MIN_RETRY_S
 
@@ -200,6 +206,10 @@ class ClientSide(abc.ABC, Generic[C]):
         client.deadline = NEVER
         self._stalled.pop(client.identity, None)
         self.clients.pop(client.identity, None)
+
+    def _unread_bytes(self) -> int:
+        """Return the size of what clients have not taken; from any thread."""
+        return sum(client.out_bytes for client in list(self._stalled.values()))
 
     def _queue(self, client: C, piece: tuple[bytes | memoryview, ...], now: float) -> None:
         before = client.out_bytes

@@ -14,12 +14,14 @@ import zmq
 from pman.config import Settings
 from pman.http.deferred import Deferred
 from pman.http.message import Response
+from pman.meters import ClientMeter
 from pman.services import endpoint
 from pman.services.base import SocketService
 from pman.services.clients import SEND_HWM, ClientSide
 from pman.services.connections import HttpClients
 from pman.services.dealing import Dealer
 from pman.services.exchange import Exchange, Handler, Slot
+from pman.services.notify import Heartbeat, Notifier
 from pman.services.peers import ZmtpClients
 
 #: Pieces of one connection that libzmq reads ahead.
@@ -45,7 +47,12 @@ class Front(SocketService):
     """
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], settings: Settings, handler: Handler
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        settings: Settings,
+        handler: Handler,
+        meter: ClientMeter | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         super().__init__("front", context)
         self.exchange = Exchange()
@@ -54,6 +61,8 @@ class Front(SocketService):
         self.port = 0
         self._settings = settings
         self._handler = handler
+        self._meter = meter or ClientMeter()
+        self._heartbeat = heartbeat or Heartbeat(Notifier())
         self._binding: endpoint.Binding | None = None
         self._sockets: list[zmq.Socket[bytes]] = []
         self._late: collections.deque[tuple[Slot, Response]] = collections.deque()
@@ -86,7 +95,9 @@ class Front(SocketService):
         if self.endpoint.startswith("tcp:"):
             self.port = int(self.endpoint.rpartition(":")[2])
         kind = HttpClients if self._settings.rawmode else ZmtpClients
-        self._clients = kind(clients, self._settings, self._handler, self._dealer.enqueue)
+        self._clients = kind(
+            clients, self._settings, self._handler, self._dealer.enqueue, self._meter
+        )
 
     def serve(self) -> None:
         """Serve until the stop, then answer what is in flight, and refuse the rest.
@@ -130,8 +141,8 @@ class Front(SocketService):
 
     def _turn(self, poller: zmq.Poller, deadline: float) -> None:
         """Wait for something to happen, and do all that it asks for."""
-        clients, dealer = self._clients, self._dealer
-        deadline = min(deadline, clients.next_sweep, clients.next_retry)
+        clients, dealer, heartbeat = self._clients, self._dealer, self._heartbeat
+        deadline = min(deadline, clients.next_sweep, clients.next_retry, heartbeat.next_at)
         ready = poller.poll(_timeout_ms(deadline))
         now = time.monotonic()
         for source, _ in ready:
@@ -147,6 +158,8 @@ class Front(SocketService):
             clients.retry(now)
         if now >= clients.next_sweep:
             clients.sweep(now)
+        if now >= heartbeat.next_at:
+            heartbeat.beat(now)
 
     def _hand_back(self, slots: list[Slot], now: float) -> None:
         done: list[Slot] = []

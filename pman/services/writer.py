@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -13,6 +14,7 @@ from pman.job.record import Job
 from pman.jobdb.database import Database
 from pman.jobdb.journal import Commit, Done
 from pman.jobdb.record_json import UNSPELLABLE, encode_record
+from pman.meters import CommitMeter
 from pman.services.base import Service
 
 _log = logging.getLogger(__name__)
@@ -42,9 +44,10 @@ class _Change(msgspec.Struct):
 class Writer(Service):
     """A `Journal`: whatever came in while one commit was under way makes up the next one."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, meter: CommitMeter | None = None) -> None:
         super().__init__("writer")
         self._database = database
+        self._meter = meter or CommitMeter()
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._queue: list[_Change] = []
@@ -124,11 +127,16 @@ class Writer(Service):
         changes = self._kept + queued
         if not changes:
             return True
+        begun_at = time.monotonic()
         try:
             self._database.apply(*_fold(changes))
         except SnapshotError as exc:
+            self._meter.failures += 1
             self._keep(changes, exc)
             return False
+        finally:
+            self._meter.times.add(time.monotonic() - begun_at)
+            self._meter.sizes.add(len(changes))
         if self._kept:
             _log.info("the job DB takes changes again")
         self._kept = []
