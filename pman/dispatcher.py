@@ -33,14 +33,16 @@ from pman.errors import (
 )
 from pman.http.deferred import Deferred
 from pman.http.message import Request, Response
-from pman.http.request_id import has_sent_id, id_header, request_id
-from pman.ops.operations import PATHS, QUICK_PATHS, Operations
+from pman.http.request_id import HEADER, id_header, request_id
+from pman.ops.operations import PATHS, QUICK_PATHS, Operations, page_of
 from pman.wire import CONTENT_TYPE_HTTP, CONTENT_TYPE_JSON, METHODS, dumps, loads
 
 _log = logging.getLogger(__name__)
 
 #: Components of a GET path that are dropped, whatever they are. Source: WIRE.md 5.
 PREFIX_COMPONENTS = 2
+
+REQUEST_ID = HEADER.lower()
 
 ALLOW = ("Allow", ", ".join(METHODS))
 
@@ -65,10 +67,10 @@ class Dispatcher:
 
     def handle_quick(self, request: Request) -> Response | None:
         """Carry out a request that touches nothing but memory, and little of it; else None."""
-        path = request.target.partition("?")[0]
-        if path in PATHS:
-            return self._visit_quickly(path, request)
-        if request.method != "POST" or (self._auth is not None and self._auth.is_due):
+        if request.method != "POST" or request.target in PATHS:
+            path = page_of(request)
+            return None if path is None else self._visit_quickly(path, request)
+        if self._auth is not None and self._auth.is_due:
             return None
         envelope = Envelope(request)
         response = self._answer(request, envelope, only_quick=True)
@@ -81,8 +83,7 @@ class Dispatcher:
         """Carry out one request."""
         if not request.received_at:
             request.received_at = time.monotonic()
-        path = request.target.partition("?")[0]
-        if path in PATHS:
+        if (path := page_of(request)) is not None:
             response = self._visit(path, request)
             self._operations.note(request, path[1:], response)
             return response
@@ -138,7 +139,7 @@ class Dispatcher:
         if path not in QUICK_PATHS or (asks_token and self._auth is not None and self._auth.is_due):
             return None
         response = self._visit(path, request)
-        self._operations.note_quick(request, path[1:], response)
+        self._operations.note(request, path[1:], response)
         return response
 
     def _visit(self, path: str, request: Request) -> Response:
@@ -170,7 +171,7 @@ class Dispatcher:
         method = request.method
         if method == "OPTIONS" and self._allowed_origin(request) is not None:
             return Outcome(True)  # a browser's preflight, which never carries a token
-        self._check_origin(request)
+        self._read_headers(request)
         if self._auth is not None:
             self._auth.check(request)
         try:
@@ -190,17 +191,20 @@ class Dispatcher:
             f"method is {shown(method)}, expected one of {', '.join(METHODS)}", field="method"
         )
 
-    def _check_origin(self, request: Request) -> None:
-        """Refuse what a web page of somebody else has a browser send.
+    def _read_headers(self, request: Request) -> None:
+        """Refuse what a web page of somebody else has a browser send; note who wants an id back.
 
         A browser sends a POST of text to any address, ours on this machine among them, and asks
         nobody; but it names the page's origin. Programs send no `Origin`.
         """
         for name, value in request.headers:
-            if len(name) == 6 and name.lower() == "origin" and value not in self._cors_origins:
+            size = len(name)  # lengths differ mostly, and cost less to compare
+            if size == 6 and name.lower() == "origin" and value not in self._cors_origins:
                 raise Forbidden(
                     f"origin is {shown(value)}, expected one of --corsOrigin", field="Origin"
                 )
+            if size == 12 and name.lower() == REQUEST_ID:
+                request.wants_id = True
 
     def _document(self, request: Request, envelope: Envelope) -> Any:
         """Return the JSON of the body, ABSENT when the body is empty."""
@@ -321,7 +325,7 @@ class Dispatcher:
         return Response(code, dumps(document), self._content_type, self._headers(code, request))
 
     def _headers(self, code: int, request: Request) -> tuple[tuple[str, str], ...]:
-        wants_id = has_sent_id(request)
+        wants_id = request.wants_id
         if code == 200 and request.method == "POST" and not self._cors_origins and not wants_id:
             return ()
         headers: list[tuple[str, str]] = []

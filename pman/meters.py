@@ -64,7 +64,9 @@ class RequestMeter:
         times = self._times.get(kind)
         if times is None:
             times = self._times[kind] = Histogram(REQUEST_BOUNDS_S)
-        times.add(seconds)
+        # `times.add`, without the call, which costs as much as what it does.
+        times.counts[bisect_left(REQUEST_BOUNDS_S, seconds)] += 1
+        times.total += seconds
 
     def kinds(self) -> list[tuple[RequestKind, Histogram]]:
         """Return what there is; from any thread."""

@@ -21,6 +21,7 @@ class Request(msgspec.Struct):
         keep_alive: Whether the connection stays open after the reply (RFC 9112, section 9.3).
         received_at: When it was complete, monotonic seconds; 0.0: not known.
         peer: Address that it came from, "" when not known.
+        wants_id: Whether the client has named it, and is to be told its id.
         id: See `pman.http.request_id`; "" until somebody needs it.
         token: Name of the token by which it was let in, for the log; "" without one.
     """
@@ -35,6 +36,7 @@ class Request(msgspec.Struct):
     keep_alive: bool = True
     received_at: float = 0.0
     peer: str = ""
+    wants_id: bool = False
     id: str = ""
     token: str = ""
 

@@ -13,7 +13,7 @@ from pman.envelope import describe
 from pman.errors import Forbidden, MethodNotAllowed, NotAuthorized, PmanError, shown
 from pman.http.message import Request, Response
 from pman.http.request_id import id_header
-from pman.meters import OTHER, Meters
+from pman.meters import OTHER, Meters, RequestMeter
 from pman.ops.health import healthz, readyz
 from pman.ops.lines import log_request
 from pman.ops.metrics import Exposition
@@ -34,6 +34,17 @@ KNOWN_METHODS = frozenset({*METHODS, "DELETE", "PATCH"})
 
 #: What requests without an action are counted as, by method.
 UNNAMED = {"GET": "get", "HEAD": "get", "OPTIONS": "options"}
+
+
+def page_of(request: Request) -> str | None:
+    """Return which of `PATHS` a request is for, None for none."""
+    target = request.target
+    if target in PATHS:
+        return target
+    if request.method == "POST":  # most are, and go elsewhere
+        return None
+    path = target.partition("?")[0]
+    return path if path in PATHS else None
 
 
 def _never() -> bool:
@@ -111,24 +122,22 @@ class Operations:
         Args:
             action: Name of an action that there is, or "" for none.
         """
-        self._note(request, action, response, self._meters.requests.add)
+        self._note(request, action, response, self._meters.requests)
 
     def note_quick(self, request: Request, action: str, response: Response) -> None:
-        """Count a request that the front has carried out itself; in its thread only."""
-        self._note(request, action, response, self._meters.quick.add)
+        """Count a POST that the front has carried out itself; in its thread only."""
+        if self.has_lines or not action:
+            self._note(request, action, response, self._meters.quick)
+            return
+        seconds = time.monotonic() - request.received_at
+        self._meters.quick.add((action, "POST", response.status), seconds)
 
-    def _note(
-        self,
-        request: Request,
-        action: str,
-        response: Response,
-        add: Callable[[tuple[str, str, int], float], None],
-    ) -> None:
+    def _note(self, request: Request, action: str, response: Response, meter: RequestMeter) -> None:
         method = request.method
         if not action:
             action = UNNAMED.get(method, OTHER)
         received_at = request.received_at
         seconds = time.monotonic() - received_at if received_at else 0.0
-        add((action, method if method in KNOWN_METHODS else OTHER, response.status), seconds)
+        meter.add((action, method if method in KNOWN_METHODS else OTHER, response.status), seconds)
         if self.has_lines:
             log_request(request, action, response, seconds)
