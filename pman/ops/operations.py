@@ -69,6 +69,7 @@ class Operations:
         self._meters = meters or Meters()
         self._is_draining = is_draining
         self._exposition = Exposition(context, self._meters, is_draining)
+        self.quick = self._meters.quick
         #: Whether there is a line for each request.
         self.has_lines = logging.getLogger(log.ACCESS).isEnabledFor(logging.INFO)
 
@@ -126,11 +127,7 @@ class Operations:
 
     def note_quick(self, request: Request, action: str, response: Response) -> None:
         """Count a POST that the front has carried out itself; in its thread only."""
-        if self.has_lines or not action:
-            self._note(request, action, response, self._meters.quick)
-            return
-        seconds = time.monotonic() - request.received_at
-        self._meters.quick.add((action, "POST", response.status), seconds)
+        self._note(request, action, response, self.quick)
 
     def _note(self, request: Request, action: str, response: Response, meter: RequestMeter) -> None:
         method = request.method
