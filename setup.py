@@ -42,6 +42,7 @@ setup(
         "msgspec>=0.20,<0.23",
         "configobj>=5.0.9,<6",
         "psutil>=7,<8",
+        "prometheus-client>=0.22,<1",
     ],
     extras_require={
         "swarm": SWARM,

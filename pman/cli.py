@@ -73,9 +73,10 @@ DESCRIPTION = """
         --config names, as 'flag = value' without dashes. An argument wins over a variable, a
         variable over the file. Flags can be shortened as long as they are unambiguous.
 
-        SIGTERM, SIGINT and the action 'quit' end 'pman' within 5 seconds; a second signal
-        ends it at once. The exit status is 0, 1 when it cannot start or had to give up,
-        2 when its configuration is wrong.
+        SIGTERM, SIGINT and the action 'quit' end 'pman' within 5 seconds, after the time of
+        --drain; a second signal ends that time, and where there is none, 'pman' at once. The
+        exit status is 0, 1 when it cannot start or had to give up, 2 when its configuration
+        is wrong.
 """
 
 EXAMPLES = """
@@ -225,16 +226,23 @@ def run_command(
 
 
 class SignalWatcher:
-    """Turns the first SIGINT or SIGTERM into a request, and the second into the end.
+    """Turns the first SIGINT or SIGTERM into a request, and the last into the end.
+
+    One between them cuts short what was to be done meanwhile.
 
     A thread reads what the interpreter writes for each signal: `request_stop` may take locks, which
-    code that interrupts the main thread must not, and the second signal works whatever hangs.
+    code that interrupts the main thread must not, and the last signal works whatever hangs.
     Source: https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd
     """
 
-    def __init__(self, request_stop: Callable[[], None]) -> None:
-        """Take the signals over; in the main thread only."""
+    def __init__(self, request_stop: Callable[[], None], hurry: Callable[[], bool]) -> None:
+        """Take the signals over; in the main thread only.
+
+        Args:
+            hurry: Cuts short what is done before the stop; tells whether there was anything.
+        """
         self._request_stop = request_stop
+        self._hurry = hurry
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
@@ -248,10 +256,11 @@ class SignalWatcher:
             number = os.read(self._reader, 1)[0]
             if number not in STOP_SIGNALS:
                 continue
-            if is_stopping:
+            if not is_stopping:
+                is_stopping = True
+                self._request_stop()
+            elif not self._hurry():
                 os._exit(128 + number)
-            is_stopping = True
-            self._request_stop()
 
 
 def serve(settings: Settings) -> int:
@@ -260,11 +269,13 @@ def serve(settings: Settings) -> int:
     Raises:
         PmanError: It cannot start.
     """
-    from pman.daemon import Daemon  # here, so that texts and wrong flags do not wait for it
+    # here, so that texts and wrong flags do not wait for it
+    from pman.daemon import Daemon
+    from pman.services.notify import Notifier
 
-    log.set_up(settings.verbosity, settings.log_path)
-    daemon = Daemon(settings)
-    SignalWatcher(daemon.request_stop)
+    log.set_up(settings.verbosity, settings.log_path, settings.log_format)
+    daemon = Daemon(settings, Notifier.take_from(os.environ))
+    SignalWatcher(daemon.request_stop, daemon.cut_drain)
     return daemon.run()
 
 

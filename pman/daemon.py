@@ -27,6 +27,9 @@ from pman.job.record import Job
 from pman.jobdb.events import EventLog
 from pman.jobdb.opening import OpenJobDB, open_job_db
 from pman.jobdb.store import JobStore
+from pman.meters import Meters
+from pman.ops.lines import JobLines
+from pman.ops.operations import Operations
 from pman.output import OutputFiles
 from pman.queue import JobQueue
 from pman.services.base import Service
@@ -39,6 +42,7 @@ from pman.services.front import Front
 from pman.services.herald import Herald
 from pman.services.keeper import Keeper
 from pman.services.listener import Listener
+from pman.services.notify import Heartbeat, Notifier
 from pman.services.postman import Postman
 from pman.services.progress import ProgressWatcher
 from pman.services.pump import Pump
@@ -68,15 +72,35 @@ OWN_DESCRIPTORS, LISTENER_DESCRIPTORS = 2 * SPARE_DESCRIPTORS, 4
 class Daemon:
     """One pman. `run` starts it, blocks until somebody asks for the end, and stops it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, notifier: Notifier | None = None) -> None:
+        """Prepare.
+
+        Args:
+            notifier: Whom to tell how far it is.
+        """
         self.settings = settings
+        self._notifier = notifier or Notifier()
         self._stop = threading.Event()
+        self._no_drain = threading.Event()
+        if not settings.drain_s:
+            self._no_drain.set()
         self._services: list[Service] = []
         self._backends: dict[str, Backend] = {}
 
     def request_stop(self) -> None:
         """Ask for the end; from any thread or a signal handler, any number of times."""
         self._stop.set()
+
+    def cut_drain(self) -> bool:
+        """End at once the time for which requests are still served; from any thread.
+
+        Returns:
+            False when there is none, or it is over already.
+        """
+        if self._no_drain.is_set():
+            return False
+        self._no_drain.set()
+        return True
 
     def run(self) -> int:
         """Serve until `request_stop`.
@@ -103,11 +127,13 @@ class Daemon:
             output = OutputFiles(settings.db_path / "output", settings.max_inline_output_bytes)
             database = job_db.database
             events = EventLog(database.first_seq, database.next_seq - 1, job_db.reader.events)
-            writer = Writer(database, settings.keep_events)
+            meters = Meters()
+            writer = Writer(database, settings.keep_events, meters.commits)
             herald = Herald(events)
             writer.on_events(events.publish)
             writer.on_events(herald.ring)
             store = JobStore(writer)
+            JobLines().watch(store)
             store.load(job_db.jobs)
             job_db.jobs.clear()
             gc.freeze()  # what a start has made stays; the collector need not look at it again
@@ -117,24 +143,24 @@ class Daemon:
             keeper = Keeper(settings, store, self._backends, output)
             timers = Timers()
             ACTIONS.load(pman.actions)
-            dispatcher = Dispatcher(
-                ActionContext(
-                    store=store,
-                    events=events,
-                    backends=self._backends,
-                    settings=settings,
-                    output=output,
-                    snapshots=saver,
-                    request_stop=self.request_stop,
-                    now=time.time,
-                    errands=errands,
-                    timers=timers,
-                    queue=queue,
-                ),
-                auth,
+            action_context = ActionContext(
+                store=store,
+                events=events,
+                backends=self._backends,
+                settings=settings,
+                output=output,
+                snapshots=saver,
+                request_stop=self.request_stop,
+                now=time.time,
+                errands=errands,
+                timers=timers,
+                queue=queue,
             )
+            operations = Operations(action_context, meters, self._stop.is_set)
+            dispatcher = Dispatcher(action_context, auth, operations)
+            heartbeat = Heartbeat(self._notifier)
             pump = Pump()
-            front = Front(context, settings, dispatcher, pump)
+            front = Front(context, settings, dispatcher, pump, meters.clients, heartbeat)
             listeners = [
                 Listener(context, n, dispatcher, front.exchange, front.listener_endpoint)
                 for n in range(settings.listeners)
@@ -157,6 +183,7 @@ class Daemon:
             self._start([driver, keeper, pump, *watchers, *listeners, front, directives, herald])
             self._announce(front)
             self._stop.wait()
+            self._drain()
             code = self._finish()
             front.request_stop()  # first, so that nobody comes who would have to wait
             timers.hurry()
@@ -231,7 +258,7 @@ class Daemon:
     def _start(self, services: Iterable[Service]) -> None:
         for service in services:
             self._services.append(service)
-            service.start(on_failure=lambda _: self.request_stop())
+            service.start(on_failure=self._abort)
         for service in services:
             service.wait_ready()
 
@@ -258,8 +285,24 @@ class Daemon:
             settings.listeners,
             settings.db_path,
         )
+        self._notifier.status(f"listening on {front.endpoint}", "READY=1")
 
     # --- stop -----------------------------------------------------------------------------
+
+    def _abort(self, _: Service) -> None:
+        """End without further ado, because a service has died."""
+        self._no_drain.set()
+        self.request_stop()
+
+    def _drain(self) -> None:
+        """Go on serving for `drain_s`, while `/readyz` says no, so that requests go elsewhere."""
+        if not self._no_drain.is_set():
+            seconds = self.settings.drain_s
+            _log.info("requests are still served for %g s; a second signal ends that", seconds)
+            self._notifier.status("serving until the drain is over", "STOPPING=1")
+            self._no_drain.wait(seconds)
+        self._no_drain.set()
+        self._notifier.status("stopping", "STOPPING=1")
 
     def _finish(self) -> int:
         failed = [service for service in self._services if service.failure is not None]

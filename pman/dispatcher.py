@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
+from pman import log
 from pman.actions import ACTIONS, Action
 from pman.actions._put import put_run
 from pman.actions._rights import check_right
@@ -24,6 +26,7 @@ from pman.errors import (
     Forbidden,
     MalformedRequest,
     MethodNotAllowed,
+    NotAuthorized,
     PmanError,
     RequestError,
     UnknownAction,
@@ -32,6 +35,8 @@ from pman.errors import (
 )
 from pman.http.deferred import Deferred
 from pman.http.message import Request, Response
+from pman.http.request_id import HEADER, id_header, request_id
+from pman.ops.operations import PATHS, QUICK_PATHS, Operations, page_of
 from pman.wire import CONTENT_TYPE_HTTP, CONTENT_TYPE_JSON, METHODS, dumps, loads
 
 _log = logging.getLogger(__name__)
@@ -42,14 +47,22 @@ PREFIX_COMPONENTS = 2
 #: Users whose view of the daemon is kept.
 MAX_SCOPES = 1024
 
+REQUEST_ID = HEADER.lower()
+
 ALLOW = ("Allow", ", ".join(METHODS))
 
 
 class Dispatcher:
     """Carries out requests. Thread-safe; never raises."""
 
-    def __init__(self, context: ActionContext, auth: TokenAuth | None) -> None:
+    def __init__(
+        self,
+        context: ActionContext,
+        auth: TokenAuth | None,
+        operations: Operations | None = None,
+    ) -> None:
         self._context = context
+        self._operations = operations or Operations(context)
         self._auth = auth
         settings = context.settings
         self._content_type = CONTENT_TYPE_HTTP if settings.http else CONTENT_TYPE_JSON
@@ -60,17 +73,37 @@ class Dispatcher:
 
     def handle_quick(self, request: Request) -> Response | None:
         """Carry out a request that touches nothing but memory, and little of it; else None."""
-        if request.method != "POST" or (self._auth is not None and self._auth.is_due):
+        if request.method != "POST" or request.target in PATHS:
+            path = page_of(request)
+            return None if path is None else self._visit_quickly(path, request)
+        if self._auth is not None and self._auth.is_due:
             return None
-        response = self._answer(request, only_quick=True)
+        envelope = Envelope(request)
+        response = self._answer(request, envelope, only_quick=True)
         assert not isinstance(response, Deferred), "a quick action does not wait"
+        if response is not None:
+            operations = self._operations
+            if envelope.action and not operations.has_lines:  # as `note_quick`, a call cheaper
+                kind = envelope.action, "POST", response.status
+                operations.quick.add(kind, time.monotonic() - request.received_at)
+            else:
+                operations.note_quick(request, envelope.action, response)
         return response
 
     def handle(self, request: Request) -> Response | Deferred:
         """Carry out one request."""
-        response = self._answer(request, only_quick=False)
-        assert response is not None
-        return response
+        if not request.received_at:
+            request.received_at = time.monotonic()
+        if (path := page_of(request)) is not None:
+            response = self._visit(path, request)
+            self._operations.note(request, path[1:], response)
+            return response
+        envelope = Envelope(request)
+        answer = self._answer(request, envelope, only_quick=False)
+        assert answer is not None
+        if isinstance(answer, Response):
+            self._operations.note(request, envelope.action, answer)
+        return answer
 
     def reject(self, error: PmanError, raw: bytes) -> Response:
         """Return the reply to bytes that never became a request.
@@ -89,7 +122,9 @@ class Dispatcher:
             is_http=version.startswith("HTTP/"),
         )
         document = Envelope(request).build(False, error)
-        return self._response(error.hint, document, request)
+        response = self._response(error.hint, document, request)
+        self._operations.note(request, "", response)
+        return response
 
     def execute(self, document: Any) -> None:
         """Carry out one directive, for which there is nobody to answer.
@@ -106,13 +141,43 @@ class Dispatcher:
         elif outcome.stream is not None:
             outcome.stream.close()
 
+    # --- pages for who runs pman ----------------------------------------------------------
+
+    def _visit_quickly(self, path: str, request: Request) -> Response | None:
+        """Answer a page, even while no listener is idle; None where a file might have to be read.
+
+        Whether pman is alive and ready nobody needs a token to know.
+        """
+        asks_token = self._auth is not None and bool(request.header_values("authorization"))
+        if path not in QUICK_PATHS or (asks_token and self._auth is not None and self._auth.is_due):
+            return None
+        response = self._visit(path, request)
+        self._operations.note(request, path[1:], response)
+        return response
+
+    def _visit(self, path: str, request: Request) -> Response:
+        caller: Caller | None = ALL_RIGHTS
+        refusal = None
+        if self._auth is not None:
+            try:
+                caller = self._auth.check(request)
+                request.token = caller.name
+            except NotAuthorized as exc:
+                caller, refusal = None, exc
+        return self._operations.answer(path, request, caller, refusal)
+
     # --- the way of one request -----------------------------------------------------------
 
-    def _answer(self, request: Request, *, only_quick: bool) -> Response | Deferred | None:
-        envelope = Envelope(request)
-        return self._guard(
-            lambda: self._carry_out(request, envelope, only_quick), request, envelope
-        )
+    def _answer(
+        self, request: Request, envelope: Envelope, *, only_quick: bool
+    ) -> Response | Deferred | None:
+        def make() -> Outcome | Later | None:
+            return self._carry_out(request, envelope, only_quick)
+
+        if not self._operations.has_lines:
+            return self._guard(make, request, envelope)
+        with log.about_request(request_id(request)):
+            return self._guard(make, request, envelope)
 
     def _carry_out(
         self, request: Request, envelope: Envelope, only_quick: bool
@@ -120,8 +185,9 @@ class Dispatcher:
         method = request.method
         if method == "OPTIONS" and self._allowed_origin(request) is not None:
             return Outcome(True)  # a browser's preflight, which never carries a token
-        self._check_origin(request)
+        self._read_headers(request)
         caller = ALL_RIGHTS if self._auth is None else self._auth.check(request)
+        request.token = caller.name
         try:
             return self._serve(request, envelope, caller, only_quick)
         except Forbidden as exc:
@@ -154,17 +220,21 @@ class Dispatcher:
         """Return the daemon as far as it exists for a caller."""
         return self._context if caller.auid is None else self._scoped(caller.auid)
 
-    def _check_origin(self, request: Request) -> None:
-        """Refuse what a web page of somebody else has a browser send.
+    def _read_headers(self, request: Request) -> None:
+        """Refuse what a web page of somebody else has a browser send; note who wants an id back.
 
         A browser sends a POST of text to any address, ours on this machine among them, and asks
         nobody; but it names the page's origin. Programs send no `Origin`.
         """
         for name, value in request.headers:
-            if len(name) == 6 and name.lower() == "origin" and value not in self._cors_origins:
+            # Lengths differ mostly, and cost less to compare; Content-Type has the second one, too.
+            size = len(name)
+            if size == 6 and name.lower() == "origin" and value not in self._cors_origins:
                 raise Forbidden(
                     f"origin is {shown(value)}, expected one of --corsOrigin", field="Origin"
                 )
+            if size == 12 and name[1] == "-" and name.lower() == REQUEST_ID:
+                request.wants_id = True
 
     def _document(self, request: Request, envelope: Envelope) -> Any:
         """Return the JSON of the body, ABSENT when the body is empty."""
@@ -257,6 +327,7 @@ class Dispatcher:
         def answer(make: Callable[[], Outcome]) -> None:
             response = self._guard(make, request, envelope)
             assert isinstance(response, Response), "an outcome that came late does not wait again"
+            self._operations.note(request, envelope.action, response)
             deferred.resolve(response)
 
         later.subscribe(answer)
@@ -293,9 +364,12 @@ class Dispatcher:
         return Response(code, dumps(document), self._content_type, self._headers(code, request))
 
     def _headers(self, code: int, request: Request) -> tuple[tuple[str, str], ...]:
-        if code == 200 and request.method == "POST" and not self._cors_origins:
+        wants_id = request.wants_id
+        if code == 200 and request.method == "POST" and not self._cors_origins and not wants_id:
             return ()
         headers: list[tuple[str, str]] = []
+        if wants_id:
+            headers.append(id_header(request))
         if code == 401:
             headers.append(("WWW-Authenticate", "Bearer"))
         if code == 405 or request.method == "OPTIONS":

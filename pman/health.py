@@ -30,9 +30,10 @@ TIMEOUT_S = 8.0
 #: Where the kernel shows the processes, and with them their arguments.
 PROCESSES = Path("/proc")
 
-#: Statuses of a pman that works: the second one has tokens, and we have none.
-ALIVE = (http.HTTPStatus.OK, http.HTTPStatus.UNAUTHORIZED)
+#: What is asked for over HTTP; it needs no token, and no idle listener.
+HEALTHZ = "/healthz"
 
+#: And over ZeroMQ.
 HELLO = json.dumps({"payload": {"action": "hello", "meta": {"askAbout": "timestamp"}}}).encode()
 
 #: Addresses that stand for all of a machine, and where it can be reached at them.
@@ -116,7 +117,7 @@ def _address_of(ip: str) -> str:
 
 
 def ask(settings: Settings, timeout_s: float = TIMEOUT_S) -> str:
-    """Send `hello`.
+    """Ask whether pman serves.
 
     Returns:
         The endpoint that has answered.
@@ -142,10 +143,10 @@ def _ask_http(endpoint: str, timeout_s: float) -> None:
         host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
         connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=timeout_s)
     with contextlib.closing(connection):
-        connection.request("POST", "/api/v1/cmd", HELLO)
+        connection.request("GET", HEALTHZ)
         status = connection.getresponse().status
-    if status not in ALIVE:
-        raise StartError(f"{endpoint} answers hello with status {status}, expected 200 or 401")
+    if status != http.HTTPStatus.OK:
+        raise StartError(f"{endpoint} answers {HEALTHZ} with status {status}, expected 200")
 
 
 def _ask_zmtp(endpoint: str, timeout_s: float) -> None:

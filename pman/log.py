@@ -5,6 +5,9 @@ Knows nothing of settings; everybody else just uses `logging.getLogger(__name__)
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+import datetime
 import json
 import logging
 import logging.handlers
@@ -13,7 +16,7 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
@@ -34,12 +37,38 @@ LEVELS = {
     3: (logging.DEBUG, logging.DEBUG),
 }
 
+#: Loggers of what there may be very much of: a line for each request, and for each change of a
+#: job's state.
+ACCESS, JOBS = "pman.access", "pman.jobs"
+
+#: From here on they speak, by the form of the log.
+CHATTY_FROM = {"text": 2, "json": 1}
+
 #: Colours of date, host, module and message on a terminal; the last one ends them.
 COLOURS = ("\x1b[0;36m", "\x1b[1;36m", "\x1b[1;34m", "\x1b[0m")
 PLAIN = ("", "", "", "")
 
 #: What a client's text could use to forge a line or to command a terminal.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+#: Id of the request that this thread carries out, "" for none; kept only where `ACCESS` speaks.
+_request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
+
+
+@contextlib.contextmanager
+def about_request(request_id: str) -> Iterator[None]:
+    """Have what this thread logs meanwhile name a request."""
+    token = _request_id.set(request_id)
+    try:
+        yield
+    finally:
+        _request_id.reset(token)
+
+
+def current_request() -> str:
+    """Return the id of the request that this thread carries out, "" when that is not known."""
+    return _request_id.get()
 
 
 class Secrets:
@@ -107,6 +136,38 @@ class LineFormatter(logging.Formatter):
         return _secrets.hide(super().format(record)).replace("\n", "\n    ")
 
 
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: `time` (RFC 3339, UTC), `level`, `logger`, `message` and fields.
+
+    A record's `fields`, a dict, are put beside them: `log.info("...", extra={"fields": {...}})`.
+    ASCII only, so that nothing in it can end a line or command a terminal.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a record; every text in it is masked before it is spelled."""
+        at = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        line: dict[str, Any] = {
+            "time": f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if request_id := current_request():
+            line["requestId"] = request_id
+        fields = getattr(record, "fields", None)
+        if isinstance(fields, dict):
+            line.update(fields)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack"] = record.stack_info
+        hide = _secrets.hide
+        return json.dumps(
+            {key: hide(value) if isinstance(value, str) else value for key, value in line.items()},
+            default=lambda value: hide(repr(value)),
+        )
+
+
 def _printable(text: str) -> str:
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
@@ -148,18 +209,21 @@ def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def set_up(verbosity: int, path: Path | None = None) -> None:
+def set_up(verbosity: int, path: Path | None = None, form: str = "text") -> None:
     """Send the log of the whole process to stdout, or to a file; may be called again.
 
     Args:
         verbosity: See `LEVELS`; what is higher is taken as the highest.
         path: File to append to, made together with its folder; None for stdout.
+        form: text | json.
     Raises:
         StartError: The file cannot be opened.
     """
     level, library_level = LEVELS[min(verbosity, max(LEVELS))]
     root = logging.getLogger()
     handler = _make_handler(path)
+    if form == "json":
+        handler.setFormatter(JsonFormatter())
     for old in root.handlers[:]:
         if isinstance(old, StreamHandler | FileHandler):
             root.removeHandler(old)
@@ -167,6 +231,9 @@ def set_up(verbosity: int, path: Path | None = None) -> None:
     root.addHandler(handler)
     root.setLevel(library_level)
     logging.getLogger("pman").setLevel(level)
+    is_chatty = verbosity >= CHATTY_FROM[form]
+    for name in (ACCESS, JOBS):
+        logging.getLogger(name).setLevel(logging.INFO if is_chatty else logging.WARNING)
     logging.captureWarnings(True)
 
 

@@ -124,7 +124,6 @@ class JobLog:
         self.is_complete = False
         self._wanted = wanted
         self._context = context
-        self._followed = 0  # the try whose output the backend was asked for
         self._turn = 0
         self._files: dict[int, list[StreamFile]] = {}
 
@@ -190,9 +189,9 @@ class JobLog:
         return found
 
     def _have_it_written(self, job: Job) -> None:
-        if job.state is not JobState.RUNNING or self._followed == job.attempt:
+        # Asked again and again: after a restart the backend may not know the job yet.
+        if job.state is not JobState.RUNNING:
             return
-        self._followed = job.attempt
         backend = self._context.backends.get(job.backend)
         if backend is not None:
             backend.follow(job)

@@ -184,6 +184,16 @@ class HostBackend(Backend):
             # daemon takes it over or submits it, so that whoever waits may take it as taken.
             entry.confirmed.set()
 
+    def state(self) -> str:
+        """Return "ok", or why no shepherd can be had."""
+        failure = self._link.failure
+        return "ok" if failure is None else failure.message
+
+    @property
+    def outages(self) -> int:
+        """How often the shepherd was gone and could not be started again."""
+        return self._link.outages
+
     # --- from the link's thread -------------------------------------------------------------
 
     def on_welcome(self, welcome: Welcome) -> None:

@@ -19,6 +19,11 @@ class Request(msgspec.Struct):
         is_http: False for a ZeroMQ message (`--rawmode 0`): no request line, no headers.
         authorization: Only without HTTP: what stands for the `Authorization` header, or None.
         keep_alive: Whether the connection stays open after the reply (RFC 9112, section 9.3).
+        received_at: When it was complete, monotonic seconds; 0.0: not known.
+        peer: Address that it came from, "" when not known.
+        wants_id: Whether the client has named it, and is to be told its id.
+        id: See `pman.http.request_id`; "" until somebody needs it.
+        token: Name of the token by which it was let in, for the log; "" without one.
     """
 
     method: str
@@ -29,6 +34,11 @@ class Request(msgspec.Struct):
     is_http: bool = True
     authorization: str | None = None
     keep_alive: bool = True
+    received_at: float = 0.0
+    peer: str = ""
+    wants_id: bool = False
+    id: str = ""
+    token: str = ""
 
     def header_values(self, lower_name: str) -> list[str]:
         """Return the values of a header, by its lower-case name."""

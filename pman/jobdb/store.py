@@ -24,6 +24,7 @@ from pman.job.state import check_transition
 from pman.jobdb.footprint import compact
 from pman.jobdb.index import NameIndex
 from pman.jobdb.journal import Commit, Journal
+from pman.jobdb.ledger import Ledger
 from pman.jobdb.merge import allowed, merge
 from pman.jobdb.order import OrderIndex
 from pman.jobdb.record_json import encode_record
@@ -59,9 +60,14 @@ class _Pending:
 
 
 class JobStore:
-    """All jobs that pman knows, in the order in which they were accepted. Thread-safe."""
+    """All jobs that pman knows, in the order in which they were accepted. Thread-safe.
+
+    Attributes:
+        ledger: How many there are; only to be read.
+    """
 
     def __init__(self, journal: Journal, now: Callable[[], float] = time.time) -> None:
+        self.ledger = Ledger()
         self._journal = journal
         self._now = now
         self._lock = threading.Lock()
@@ -77,6 +83,7 @@ class JobStore:
         self._unsettled: set[str] = set()
         self._settled_callbacks: list[OnJob] = []
         self._exchange_callbacks: list[OnExchange] = []
+        self._state_callbacks: tuple[OnJob, ...] = ()
         self._waiters: dict[str, list[OnJob]] = {}
         self._events: collections.deque[tuple[Job, Sequence[OnJob]]] = collections.deque()
         self._is_delivering = False
@@ -122,6 +129,8 @@ class JobStore:
                 if job.name not in self._jobs:  # else it was written at the very last moment
                     pending.is_abandoned = True
                     raise
+        for callback in self._state_callbacks:
+            callback(job)
         return self.get(job.name) or job, True
 
     def observe(self, observation: Observation) -> Job | None:
@@ -374,6 +383,14 @@ class JobStore:
         """
         self._settled_callbacks.append(callback)
 
+    def on_state(self, callback: OnJob) -> None:
+        """Have `callback` called with each job that is accepted, or whose state or try is another.
+
+        Called outside the lock: of a job that is accepted in the thread that submits it, else one
+        call after the other, in order. At start only.
+        """
+        self._state_callbacks = (*self._state_callbacks, callback)
+
     def on_exchanged(self, callback: OnExchange) -> None:
         """Have `callback` called when jobs are gone, and which finished ones came in their place.
 
@@ -457,8 +474,11 @@ class JobStore:
         self._put(new)
         waiters: Sequence[OnJob] = ()
         on_done = None
+        if new.state is not former.state or new.attempt != former.attempt:
+            waiters = self._state_callbacks
         if new.state.is_final:
-            waiters = self._waiters.pop(new.name, ())
+            self.ledger.ended(new)
+            waiters = [*waiters, *self._waiters.pop(new.name, ())]
             self._unsettled.add(new.name)
             on_done = functools.partial(self._settled, new)
         events = event.changes(former, new, self._now())
@@ -470,7 +490,9 @@ class JobStore:
     def _put(self, job: Job) -> Job:
         """Store a new job behind the others, or a changed one in its place."""
         compact(job)
-        if job.name not in self._jobs:
+        former = self._jobs.get(job.name)
+        self.ledger.put(former, job)
+        if former is None:
             self._order.add(job.order, job.name)
             self._by_jid.add(job.jid, job.name)
             self._by_auid.add(job.auid, job.name)
@@ -499,7 +521,8 @@ class JobStore:
         return event.changes(former, job, at_s)
 
     def _take_out(self, job: Job) -> None:
-        del self._jobs[job.name]
+        # The one that is here: the caller's may be older.
+        self.ledger.take_out(self._jobs.pop(job.name))
         self._order.discard()
         self._by_jid.discard(job.jid, job.name)
         self._by_auid.discard(job.auid, job.name)
@@ -531,6 +554,7 @@ class JobStore:
                 self._journal.delete([job.name], [event.deleted(job, self._now())])
                 return
             self._put(job)
+            self.ledger.accepted(job)
 
     def _settled(self, job: Job, error: SnapshotError | None) -> None:
         """Pass on that a final state is durable. By the writing thread."""

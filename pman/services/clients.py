@@ -19,6 +19,7 @@ import zmq
 from pman.config import Settings
 from pman.errors import PmanError
 from pman.http.message import Request
+from pman.meters import ClientMeter
 from pman.services.exchange import Handler, Slot
 from pman.services.pump import Piece, Pump, Stream
 
@@ -103,6 +104,7 @@ class ClientSide(abc.ABC, Generic[C]):
         handler: Handler,
         enqueue: Callable[[Client], None],
         pump: Pump,
+        meter: ClientMeter,
     ) -> None:
         """Prepare.
 
@@ -110,6 +112,7 @@ class ClientSide(abc.ABC, Generic[C]):
             socket: ROUTER, bound; stays the caller's to close.
             enqueue: Told of a client that may have something waiting.
             pump: Reads and closes the bodies of replies that are streams.
+            meter: Kept up to date.
         """
         self.socket = socket
         # What `socket.send` comes to; its checks of arguments cost as much as the rest.
@@ -124,6 +127,9 @@ class ClientSide(abc.ABC, Generic[C]):
         self.is_draining = False
         self._enqueue = enqueue
         self._pump = pump
+        self.meter = meter
+        meter.connections = self.clients.__len__
+        meter.unread_bytes = self._unread_bytes
         self._stalled: dict[bytes, C] = {}
         self._retry_s = MIN_RETRY_S
 
@@ -222,6 +228,10 @@ class ClientSide(abc.ABC, Generic[C]):
             if slot.response is not None and slot.response.stream is not None:
                 self._pump.drop(slot.response.stream)
         client.slots.clear()
+
+    def _unread_bytes(self) -> int:
+        """Return the size of what clients have not taken; from any thread."""
+        return sum(client.out_bytes for client in list(self._stalled.values()))
 
     def _queue(self, client: C, piece: tuple[bytes | memoryview, ...], now: float) -> None:
         before = client.out_bytes

@@ -25,6 +25,7 @@ from pman.http import writer
 from pman.http.message import Request, Response
 from pman.http.parser import Rejection, RequestParser
 from pman.http.streaming import Body
+from pman.log import ACCESS
 from pman.services.clients import (
     MAX_IN_FLIGHT,
     NEVER,
@@ -79,6 +80,7 @@ class Connection(Client):
         sent_bytes: Size of all replies.
         descriptor: Of libzmq's socket, and the inode by which to know that it still is that socket.
         stream: Body that is being sent, in reply to the first of `slots`, or None.
+        peer: Its address, "" when nobody wants to know.
     """
 
     __slots__ = (
@@ -90,6 +92,7 @@ class Connection(Client):
         "is_ended",
         "lingers",
         "parser",
+        "peer",
         "sent_bytes",
         "stream",
         "wants_continue",
@@ -108,6 +111,7 @@ class Connection(Client):
         self.sent_bytes = 0
         self.descriptor: tuple[int, int] | None = None
         self.stream: Stream | None = None
+        self.peer = ""
 
 
 class HttpClients(ClientSide[Connection]):
@@ -120,6 +124,8 @@ class HttpClients(ClientSide[Connection]):
         self.buffered_bytes = 0
         # Closed connections whose last reply may never be read: (when to cut, descriptor).
         self._closing: collections.deque[tuple[float, tuple[int, int]]] = collections.deque()
+        self._names_peers = logging.getLogger(ACCESS).isEnabledFor(logging.INFO)
+        self.meter.buffered_bytes = lambda: self.buffered_bytes
 
     def receive(self, now: float) -> None:
         """Take pieces that have come, up to `MAX_PIECES`."""
@@ -237,10 +243,15 @@ class HttpClients(ClientSide[Connection]):
         parser = RequestParser(settings.max_header_bytes, settings.max_body_bytes)
         client = Connection(identity, parser)
         client.descriptor = _descriptor(frame)
+        if self._names_peers:
+            client.peer = _peer(frame)
         self.clients[identity] = client
+        self.meter.accepted += 1
         if self.is_draining:
+            self.meter.refused += 1
             self._refuse(client, Rejection(STOPPING, b""), now, lingers=False)
         elif len(self.clients) > self._max_connections:
+            self.meter.refused += 1
             error = PmanError(f"{self._max_connections} connections are open already", hint=503)
             self._refuse(client, Rejection(error, b""), now, lingers=True)
         else:
@@ -260,6 +271,8 @@ class HttpClients(ClientSide[Connection]):
                 return
             if isinstance(event, Request):
                 client.body_bytes += len(event.body)
+                event.received_at = now
+                event.peer = client.peer
                 slot = Slot(client, event)
                 if client.held:  # it sends far ahead
                     client.slots.append(slot)
@@ -473,6 +486,7 @@ class HttpClients(ClientSide[Connection]):
     def _drop(self, client: Connection, why: str) -> None:
         """Cut off a client that would cost memory for ever."""
         log.warning("a client was dropped: it %s", why)
+        self.meter.dropped += 1
         # Closing by an empty frame would wait until the client has read what is on its way.
         is_cut = client.descriptor is not None and _cut(client.descriptor)
         if not is_cut:
@@ -511,6 +525,14 @@ def _descriptor(frame: zmq.Frame) -> tuple[int, int] | None:
         return number, os.fstat(number).st_ino
     except (OSError, zmq.ZMQError):
         return None
+
+
+def _peer(frame: zmq.Frame) -> str:
+    """Return the address that a frame came from, "" when libzmq does not know."""
+    try:
+        return str(frame.get("Peer-Address"))
+    except zmq.ZMQError:
+        return ""
 
 
 def _cut(descriptor: tuple[int, int]) -> bool:

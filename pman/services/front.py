@@ -15,12 +15,14 @@ import zmq
 from pman.config import Settings
 from pman.http.deferred import Deferred
 from pman.http.message import Response
+from pman.meters import ClientMeter
 from pman.services import endpoint
 from pman.services.base import SocketService
 from pman.services.clients import SEND_HWM, ClientSide
 from pman.services.connections import HttpClients
 from pman.services.dealing import Dealer
 from pman.services.exchange import Exchange, Handler, Slot
+from pman.services.notify import Heartbeat, Notifier
 from pman.services.peers import ZmtpClients
 from pman.services.pump import Piece, Pump, Stream
 
@@ -52,6 +54,8 @@ class Front(SocketService):
         settings: Settings,
         handler: Handler,
         pump: Pump,
+        meter: ClientMeter | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         """Prepare.
 
@@ -65,6 +69,8 @@ class Front(SocketService):
         self.port = 0
         self._settings = settings
         self._handler = handler
+        self._meter = meter or ClientMeter()
+        self._heartbeat = heartbeat or Heartbeat(Notifier())
         self._binding: endpoint.Binding | None = None
         self._sockets: list[zmq.Socket[bytes]] = []
         self._late: collections.deque[tuple[Slot, Response]] = collections.deque()
@@ -101,7 +107,12 @@ class Front(SocketService):
             self.port = int(self.endpoint.rpartition(":")[2])
         kind = HttpClients if self._settings.rawmode else ZmtpClients
         self._clients = kind(
-            clients, self._settings, self._handler, self._dealer.enqueue, self._pump
+            clients,
+            self._settings,
+            self._handler,
+            self._dealer.enqueue,
+            self._pump,
+            self._meter,
         )
         self._pump.connect(self._take_piece)
 
@@ -152,8 +163,8 @@ class Front(SocketService):
 
     def _turn(self, poller: zmq.Poller, deadline: float) -> None:
         """Wait for something to happen, and do all that it asks for."""
-        clients, dealer = self._clients, self._dealer
-        deadline = min(deadline, clients.next_sweep, clients.next_retry)
+        clients, dealer, heartbeat = self._clients, self._dealer, self._heartbeat
+        deadline = min(deadline, clients.next_sweep, clients.next_retry, heartbeat.next_at)
         ready = poller.poll(_timeout_ms(deadline))
         now = time.monotonic()
         for source, _ in ready:
@@ -170,6 +181,8 @@ class Front(SocketService):
             clients.retry(now)
         if now >= clients.next_sweep:
             clients.sweep(now)
+        if now >= heartbeat.next_at:
+            heartbeat.beat(now)
 
     def _hand_back(self, slots: list[Slot], now: float) -> None:
         done: list[Slot] = []

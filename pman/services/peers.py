@@ -51,6 +51,7 @@ class ZmtpClients(ClientSide[Client]):
         """Forget peers that do not take their replies, and set `next_sweep`."""
         for client in list(self.clients.values()):
             if client.deadline <= now:
+                self.meter.dropped += 1
                 self.forget(client)
         self.next_sweep = min((client.deadline for client in self.clients.values()), default=NEVER)
 
@@ -79,6 +80,7 @@ class ZmtpClients(ClientSide[Client]):
             target="",
             body=frames[-1],
             is_http=False,
+            received_at=now,
             authorization=frames[0].decode("latin-1") if len(frames) > 1 else None,
         )
         self.accept(client, slot, request)

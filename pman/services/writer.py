@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
@@ -15,6 +16,7 @@ from pman.jobdb.database import Database
 from pman.jobdb.journal import Commit, Done
 from pman.jobdb.outbox import Letter, OutboxChanges, letter_for
 from pman.jobdb.record_json import UNSPELLABLE, encode_record
+from pman.meters import CommitMeter
 from pman.services.base import Service
 
 _log = logging.getLogger(__name__)
@@ -66,14 +68,18 @@ OnLetters = Callable[[Sequence[Letter]], None]
 class Writer(Service):
     """A `Journal`: whatever came in while one commit was under way makes up the next one."""
 
-    def __init__(self, database: Database, keep_events: int = 0) -> None:
+    def __init__(
+        self, database: Database, keep_events: int = 0, meter: CommitMeter | None = None
+    ) -> None:
         """Prepare a writer.
 
         Args:
             keep_events: About how many events stay on disk; 0: all.
+            meter: Kept up to date.
         """
         super().__init__("writer")
         self._database = database
+        self._meter = meter or CommitMeter()
         database.keep_events = keep_events
         self._events_callbacks: list[OnEvents] = []
         self._letters_callbacks: list[OnLetters] = []
@@ -189,12 +195,17 @@ class Writer(Service):
         changes = self._kept + queued
         if not changes:
             return True
+        begun_at = time.monotonic()
         try:
             batch = _fold(changes, self._database.next_seq)
             self._database.apply(batch.upserts, batch.deletes, batch.events, batch.outbox)
         except SnapshotError as exc:
+            self._meter.failures += 1
             self._keep(changes, exc)
             return False
+        finally:
+            self._meter.times.add(time.monotonic() - begun_at)
+            self._meter.sizes.add(len(changes))
         if self._kept:
             _log.info("the job DB takes changes again")
         self._kept = []

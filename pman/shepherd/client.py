@@ -41,7 +41,12 @@ class Listener(Protocol):
 
 
 class Link:
-    """A line to the shepherd of one place, for as long as the daemon lives."""
+    """A line to the shepherd of one place, for as long as the daemon lives.
+
+    Attributes:
+        failure: Why there is no shepherd, None while there is one or it is being looked for.
+        outages: How often there has been none.
+    """
 
     def __init__(self, place: Place, hello: Hello, listener: Listener) -> None:
         """Make a link that is not open.
@@ -52,6 +57,7 @@ class Link:
             listener: Is told what it says.
         """
         self.failure: BackendUnavailable | None = None
+        self.outages = 0
         self._place = place
         self._hello = hello
         self._listener = listener
@@ -122,6 +128,7 @@ class Link:
         self._hang_up()
         if self.failure is None or self.failure.message != exc.message:
             _log.error("%s", exc)
+        self.outages += self.failure is None
         self.failure = exc
         self._listener.on_failure(exc)
         self._closing.wait(RETRY_S)

@@ -26,13 +26,22 @@ import logging, sys, threading, types
 from pman.errors import ConfigError, StartError
 
 class Daemon:
-    def __init__(self, settings):
+    def __init__(self, settings, notifier):
         self.settings, self.stop = settings, threading.Event()
 
     def request_stop(self):
         print("asked to stop", flush=True)
         if self.settings.ip != "stubborn":
             self.stop.set()
+
+    def cut_drain(self):
+        if not self.settings.drain_s or self.is_cut:
+            return False
+        self.is_cut = True
+        print("drain is cut", flush=True)
+        return True
+
+    is_cut = False
 
     def run(self):
         if self.settings.ip == "taken":
@@ -218,6 +227,19 @@ def test_a_second_signal_ends_it_at_once(
     stub.wait_for("asked to stop")
     stub.send(number)
     assert stub.end() == (128 + number, "")
+
+
+def test_with_a_drain_it_is_the_third_signal_that_ends_it(
+    tmp_path: Path, stubs: list[Stub]
+) -> None:
+    stubs.append(stub := Stub(tmp_path, "--ip", "stubborn", "--drain", "60"))
+    stub.wait_for("ready")
+    stub.send(signal.SIGTERM)
+    stub.wait_for("asked to stop")
+    stub.send(signal.SIGTERM)
+    stub.wait_for("drain is cut")
+    stub.send(signal.SIGTERM)
+    assert stub.end() == (128 + signal.SIGTERM, "")
 
 
 def test_a_failed_start_is_one_line(tmp_path: Path, stubs: list[Stub]) -> None:

@@ -24,7 +24,11 @@ def _same_logging_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(log, "_secrets", log.Secrets())
     root, pman = logging.getLogger(), logging.getLogger("pman")
     before = root.handlers[:], root.level, pman.level
+    chatty = [logging.getLogger(name) for name in (log.ACCESS, log.JOBS)]
+    levels = [logger.level for logger in chatty]
     yield
+    for logger, level in zip(chatty, levels, strict=True):
+        logger.setLevel(level)
     for handler in root.handlers[:]:
         if handler not in before[0]:
             root.removeHandler(handler)
@@ -219,3 +223,79 @@ def test_stdout_that_was_never_open() -> None:
     closed = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
     done = subprocess.run(closed, input=b"go\n", stderr=subprocess.PIPE, timeout=30)
     assert done.stderr == b"alive"
+
+
+# --- JSON -----------------------------------------------------------------------------------
+
+
+def objects(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_line_of_json(path: Path) -> None:
+    log.set_up(1, path, "json")
+    logging.getLogger("pman.x").warning("two\nlines of %s\x1b[0m", "cafe\u0301")
+    (line,) = objects(path)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", str(line.pop("time")))
+    assert line == {
+        "level": "warning",
+        "logger": "pman.x",
+        "message": "two\nlines of cafe\u0301\x1b[0m",
+    }
+    assert path.read_bytes().isascii()
+
+
+def test_fields_and_the_request_of_json(path: Path) -> None:
+    log.set_up(1, path, "json")
+    with log.about_request("r-1"):
+        logging.getLogger("pman.x").info("m", extra={"fields": {"jid": "7", "exitCode": None}})
+    logging.getLogger("pman.x").info("n")
+    first, second = objects(path)
+    assert (first["jid"], first["exitCode"], first["requestId"]) == ("7", None, "r-1")
+    assert "requestId" not in second
+
+
+def test_a_traceback_of_json(path: Path) -> None:
+    log.set_up(1, path, "json")
+    try:
+        raise ValueError("bad \x07")
+    except ValueError:
+        logging.getLogger("pman.x").exception("oops")
+    (line,) = objects(path)
+    assert "ValueError: bad \x07" in str(line["exception"])
+    assert str(line["exception"]).startswith("Traceback")
+
+
+def test_secrets_are_masked_in_json_everywhere(path: Path) -> None:
+    log.set_up(1, path, "json")
+    secret = 'quo"te\\and caf\xe9'
+    log.mask([secret])
+    try:
+        raise ValueError(secret)
+    except ValueError:
+        logging.getLogger("pman.x").exception(
+            "got %s", secret, extra={"fields": {"path": f"/?t={secret}", "odd": {secret}}}
+        )
+    (line,) = objects(path)
+    assert "quo" not in path.read_text()
+    assert line["message"] == "got ***"
+    assert line["path"] == "/?t=***"
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "form", "is_heard"),
+    [
+        (0, "json", False),
+        (1, "json", True),
+        (2, "json", True),
+        (1, "text", False),
+        (2, "text", True),
+        (3, "text", True),
+    ],
+)
+def test_who_writes_much_is_heard_on_demand(
+    verbosity: int, form: str, is_heard: bool, path: Path
+) -> None:
+    log.set_up(verbosity, path, form)
+    for name in (log.ACCESS, log.JOBS):
+        assert logging.getLogger(name).isEnabledFor(logging.INFO) is is_heard

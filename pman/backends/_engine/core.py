@@ -222,6 +222,11 @@ class EngineBackend(Backend):
         """Return "ok", or what keeps the engine from being used."""
         return self._outage.problem or "ok"
 
+    @property
+    def outages(self) -> int:
+        """How often the engine has gone away."""
+        return self._outage.count
+
     # --- parts ------------------------------------------------------------------------------
 
     def _changed(self, name: str | None, is_hot: bool) -> None:

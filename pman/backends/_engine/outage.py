@@ -19,6 +19,9 @@ class Outage:
     """Gathers what those say who talk to the engine; logs only when it goes and comes. Thread-safe.
 
     There are two of them, as one may fail where the other does not: `watch`, `call`.
+
+    Attributes:
+        count: How often the engine has gone.
     """
 
     def __init__(self, name: str, on_up: Callable[[], object]) -> None:
@@ -28,6 +31,7 @@ class Outage:
             name: Of the backend.
             on_up: Called when the engine can be used (again), from any thread.
         """
+        self.count = 0
         self._name = name
         self._on_up = on_up
         self._lock = threading.Lock()
@@ -78,6 +82,7 @@ class Outage:
         message = error.message if isinstance(error, BackendUnavailable) else repr(error)
         with self._lock:
             was_down = bool(self._failures)
+            self.count += not was_down
             self._failures[source] = message
             self._failed_at = time.monotonic()
         if not was_down:

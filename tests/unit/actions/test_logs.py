@@ -324,15 +324,18 @@ def test_the_backend_is_asked_to_write(pman: Harness, monkeypatch: pytest.Monkey
     pman.store.observe(Observation(name=job.job.name, state=JobState.RUNNING))
     for _ in range(3):
         body.read()
-    assert asked == [1]
+    # Each time: the backend of a new daemon may not know the job at once.
+    assert (len(asked), set(asked)) == (3, {1})
     job.try_again()
     body.read()
-    assert asked == [1, 2]
+    count = len(asked)
+    assert set(asked[3:]) == {2}
     job.get()
-    assert asked == [1, 2, 2]
+    assert len(asked) > count
     job.end()
+    count = len(asked)
     job.get()
-    assert asked == [1, 2, 2]
+    assert len(asked) == count
 
 
 # --- raw --------------------------------------------------------------------------------------

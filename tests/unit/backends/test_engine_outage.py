@@ -46,6 +46,7 @@ def test_the_answer_of_a_moment_ago_is_good_enough(rig: Rig) -> None:
         rig.backend.check(rig.spec())
     assert ("check", "") not in rig.world.calls
     assert rig.backend.state() == AWAY
+    assert rig.backend.outages == 1  # however often it was asked
 
 
 def test_an_older_answer_is_asked_for_again(make_rig: MakeRig) -> None:

@@ -26,6 +26,7 @@ NOT_SCOPED = {
     "few_of": "the scope itself",
     "count_of": "the scope itself",
     "change": "the queue",
+    "on_state": "the log",
 }
 
 

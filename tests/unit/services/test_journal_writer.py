@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import uuid
@@ -19,6 +20,7 @@ from pman.job.state import JobState
 from pman.jobdb.database import Database
 from pman.jobdb.record_json import encode_record
 from pman.jobdb.store import JobStore
+from pman.meters import CommitMeter
 from pman.services import writer as writer_module
 from pman.services.writer import Writer
 
@@ -128,6 +130,26 @@ def test_new_job_fails_at_once_and_known_state_is_kept(
     delete.wait(DEADLINE_S)
     stop(writer)
     assert read(database.path) == [known]
+
+
+def test_commits_are_counted_and_those_that_failed(
+    database: GatedDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "RETRY_FIRST_S", 1000.0)
+    database.gate.set()
+    meter = CommitMeter()
+    writer = Writer(database, meter=meter)
+    writer.start()
+    for error in (None, SnapshotError("no space left")):
+        database.error = error
+        commit = writer.write(job := make_job(), fresh=encode_record(job))
+        with contextlib.suppress(SnapshotError):
+            commit.wait(DEADLINE_S)
+    stop(writer)
+    assert meter.failures == 1
+    assert sum(meter.times.counts) == sum(meter.sizes.counts) == 2
+    assert meter.sizes.total == 2
+    assert meter.times.total > 0
 
 
 def test_stop_writes_what_is_queued(database: GatedDatabase) -> None:
