@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from pman.actions import ACTIONS, Action
 from pman.actions._put import put_run
@@ -16,12 +16,13 @@ from pman.actions.base import (
     Outcome,
 )
 from pman.actions.get import look_up
-from pman.auth import TokenAuth
+from pman.auth import ALL_RIGHTS, Caller, TokenAuth
 from pman.envelope import ABSENT, Envelope
 from pman.errors import (
     Forbidden,
     MalformedRequest,
     MethodNotAllowed,
+    NotSupported,
     PmanError,
     RequestError,
     UnknownAction,
@@ -30,6 +31,7 @@ from pman.errors import (
 )
 from pman.http.deferred import Deferred
 from pman.http.message import Request, Response
+from pman.rest.face import Face, is_rest
 from pman.wire import CONTENT_TYPE_HTTP, CONTENT_TYPE_JSON, METHODS, dumps, loads
 
 _log = logging.getLogger(__name__)
@@ -38,6 +40,24 @@ _log = logging.getLogger(__name__)
 PREFIX_COMPONENTS = 2
 
 ALLOW = ("Allow", ", ".join(METHODS))
+
+#: Headers that a page of another origin may send to REST, and those that it may read there.
+REST_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID"
+REST_EXPOSED = "ETag, Link, Location, Allow, WWW-Authenticate"
+
+
+class _Form(NamedTuple):
+    """How one request is answered.
+
+    Attributes:
+        reply: Makes the response of what an action came to; raises that it was not carried out.
+        refuse: Makes the response of an error.
+        subject: Says what the request was for.
+    """
+
+    reply: Callable[[Outcome], Response]
+    refuse: Callable[[PmanError], Response]
+    subject: Callable[[], str]
 
 
 class Dispatcher:
@@ -49,6 +69,7 @@ class Dispatcher:
         settings = context.settings
         self._content_type = CONTENT_TYPE_HTTP if settings.http else CONTENT_TYPE_JSON
         self._cors_origins = frozenset(settings.cors_origins)
+        self._face = Face(self._perform)
 
     # --- what the front and the listeners ask ---------------------------------------------
 
@@ -82,6 +103,8 @@ class Dispatcher:
             version=version.removeprefix("HTTP/"),
             is_http=version.startswith("HTTP/"),
         )
+        if is_rest(request):
+            return self._face.exchange(request).refuse(error)
         document = Envelope(request).build(False, error)
         return self._response(error.hint, document, request)
 
@@ -101,20 +124,45 @@ class Dispatcher:
     # --- the way of one request -----------------------------------------------------------
 
     def _answer(self, request: Request, *, only_quick: bool) -> Response | Deferred | None:
+        if is_rest(request):
+            return None if only_quick else self._answer_rest(request)
         envelope = Envelope(request)
-        return self._guard(
-            lambda: self._carry_out(request, envelope, only_quick), request, envelope
+        form = _Form(
+            reply=lambda outcome: self._reply(outcome, request, envelope),
+            refuse=lambda error: self._refuse(error, request, envelope),
+            subject=lambda: envelope.action or request.target,
         )
+        return self._guard(lambda: self._carry_out(request, envelope, only_quick), form)
+
+    def _answer_rest(self, request: Request) -> Response | Deferred | None:
+        exchange = self._face.exchange(request)
+
+        def carry_out() -> Outcome | Later:
+            caller = self._admit(request)
+            return exchange.carry_out(caller, self._context)
+
+        def share(response: Response) -> Response:
+            if self._cors_origins:
+                more = self._cors(request, exchange.methods, REST_HEADERS, REST_EXPOSED)
+                response.headers = (*response.headers, *more)
+            return response
+
+        if self._is_preflight(request):
+            return share(exchange.options())
+        form = _Form(
+            reply=lambda outcome: share(exchange.reply(outcome)),
+            refuse=lambda error: share(exchange.refuse(error)),
+            subject=lambda: request.target,
+        )
+        return self._guard(carry_out, form)
 
     def _carry_out(
         self, request: Request, envelope: Envelope, only_quick: bool
     ) -> Outcome | Later | None:
         method = request.method
-        if method == "OPTIONS" and self._allowed_origin(request) is not None:
-            return Outcome(True)  # a browser's preflight, which never carries a token
-        self._check_origin(request)
-        if self._auth is not None:
-            self._auth.check(request)
+        if self._is_preflight(request):
+            return Outcome(True)
+        self._admit(request)
         try:
             envelope.text = request.body.decode("utf-8")
         except UnicodeDecodeError as exc:
@@ -131,6 +179,29 @@ class Dispatcher:
         raise MethodNotAllowed(
             f"method is {shown(method)}, expected one of {', '.join(METHODS)}", field="method"
         )
+
+    def _is_preflight(self, request: Request) -> bool:
+        """Tell whether a browser asks what it may ask, which never carries a token."""
+        return request.method == "OPTIONS" and self._allowed_origin(request) is not None
+
+    def _admit(self, request: Request) -> Caller:
+        """Return who asks.
+
+        Raises:
+            Forbidden: A page of somebody else has a browser ask.
+            NotAuthorized: There is no valid token.
+        """
+        self._check_origin(request)
+        if self._auth is not None:
+            self._auth.check(request)
+        return ALL_RIGHTS
+
+    def _perform(self, name: str, wanted: ActionRequest, context: ActionContext) -> Outcome | Later:
+        """Carry out an action for a caller who has the right to it."""
+        action = ACTIONS.get(name)
+        if action is None:
+            raise NotSupported(f"this pman has no action {name!r}")
+        return action.perform(wanted, context)
 
     def _check_origin(self, request: Request) -> None:
         """Refuse what a web page of somebody else has a browser send.
@@ -224,11 +295,11 @@ class Dispatcher:
 
     # --- replies --------------------------------------------------------------------------
 
-    def _defer(self, later: Later, request: Request, envelope: Envelope) -> Deferred:
+    def _defer(self, later: Later, form: _Form) -> Deferred:
         deferred = Deferred()
 
         def answer(make: Callable[[], Outcome]) -> None:
-            response = self._guard(make, request, envelope)
+            response = self._guard(make, form)
             assert isinstance(response, Response), "an outcome that came late does not wait again"
             deferred.resolve(response)
 
@@ -236,20 +307,19 @@ class Dispatcher:
         return deferred
 
     def _guard(
-        self, make: Callable[[], Outcome | Later | None], request: Request, envelope: Envelope
+        self, make: Callable[[], Outcome | Later | None], form: _Form
     ) -> Response | Deferred | None:
         """Turn what `make` returns or raises into a reply; None stays None."""
         try:
             outcome = make()
             if isinstance(outcome, Outcome):
-                return self._reply(outcome, request, envelope)
-            return None if outcome is None else self._defer(outcome, request, envelope)
+                return form.reply(outcome)
+            return None if outcome is None else self._defer(outcome, form)
         except PmanError as exc:
-            return self._refuse(exc, request, envelope)
+            return form.refuse(exc)
         except Exception:  # noqa: BLE001  # the one place: no request may take a listener with it
-            _log.exception("a request for %r failed", envelope.action or request.target)
-            oops = PmanError("pman failed to carry this out; its log says why")
-            return self._refuse(oops, request, envelope)
+            _log.exception("a request for %r failed", form.subject())
+            return form.refuse(PmanError("pman failed to carry this out; its log says why"))
 
     def _reply(self, outcome: Outcome, request: Request, envelope: Envelope) -> Response:
         envelope.d_ret = ABSENT if outcome.d_ret is NOTHING else outcome.d_ret
@@ -279,9 +349,18 @@ class Dispatcher:
                 return origin
         return None
 
-    def _cors(self, request: Request) -> list[tuple[str, str]]:
+    def _cors(
+        self,
+        request: Request,
+        methods: Sequence[str] = METHODS,
+        allowed: str = "Authorization, Content-Type",
+        exposed: str = "",
+    ) -> list[tuple[str, str]]:
         """Return the CORS headers for an origin of `--corsOrigin`.
 
+        Args:
+            methods, allowed: Methods and request headers that a page may use.
+            exposed: Response headers that it may read, beside the usual ones.
         Source: https://fetch.spec.whatwg.org/#http-cors-protocol
         """
         origin = self._allowed_origin(request)
@@ -290,9 +369,11 @@ class Dispatcher:
         headers = [("Vary", "Origin"), ("Access-Control-Allow-Origin", origin)]
         if request.method == "OPTIONS":
             headers += [
-                ("Access-Control-Allow-Methods", ", ".join(METHODS)),
-                ("Access-Control-Allow-Headers", "Authorization, Content-Type"),
+                ("Access-Control-Allow-Methods", ", ".join(methods)),
+                ("Access-Control-Allow-Headers", allowed),
             ]
+        elif exposed:
+            headers.append(("Access-Control-Expose-Headers", exposed))
         return headers
 
 

@@ -37,6 +37,8 @@ class Outcome(msgspec.Struct, frozen=True):
         stream: The whole body of the reply, made while it is sent, in place of any document.
         content_type: Of that body.
         headers: Further headers.
+        job: The job that was asked for, where it is one that `run` has made or found.
+        is_new: Whether it has made it.
     """
 
     status: bool
@@ -45,6 +47,8 @@ class Outcome(msgspec.Struct, frozen=True):
     stream: Body | None = None
     content_type: str = ""
     headers: tuple[tuple[str, str], ...] = ()
+    job: Job | None = None
+    is_new: bool = False
 
 
 #: Takes, once, what makes an outcome.
@@ -69,11 +73,14 @@ class ActionRequest(msgspec.Struct):
         meta: The request's `meta`.
         found: Jobs that it is about, where `is_quick` has looked them up already.
         caller: Who asks.
+        idempotency: Digest of the client's idempotency key and of what came with it, as in
+            `Job.idempotency`, or "".
     """
 
     meta: dict[str, Any]
     found: list[Job] | None = None
     caller: Caller = ALL_RIGHTS
+    idempotency: str = ""
 
     def read_as(self, kind: type[T]) -> T:
         """Return `meta` as a struct of the action; keys that it does not have are ignored.

@@ -29,9 +29,12 @@ def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     """
     spec = spec_from_meta(request.meta)
     backend = choose_backend(spec, context)
-    if not _is_there_already(spec, context):
-        _check(spec, backend, context)
+    if not _is_there_already(spec, request.idempotency, context):
+        _check(spec, backend, request.idempotency, context)
+    if spec.dry_run:
+        return Outcome(True, {"backend": backend.name, "plan": backend.describe(spec)})
     fresh = new_job(spec, backend.name, context.now())
+    fresh.idempotency = request.idempotency
     job, is_new = context.store.submit(
         fresh, idempotent=spec.idempotent, timeout_s=COMMIT_TIMEOUT_S
     )
@@ -41,7 +44,7 @@ def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
         if spec.container is not None and backend.name != HOST:
             # The reply repeats `meta`; as in 2.2 it tells the name of the service, too.
             request.meta["container"] = with_service_name(spec.container, spec.jid)
-        return Outcome(True)
+        return Outcome(True, job=job, is_new=is_new)
 
     def subscribe(answer: Answer) -> None:
         def show(ended: Job) -> None:
@@ -56,17 +59,23 @@ def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     return Later(subscribe)
 
 
-def _is_there_already(spec: JobSpec, context: ActionContext) -> bool:
-    """Return whether the request is answered with a former job, whatever can be run now."""
+def _is_there_already(spec: JobSpec, idempotency: str, context: ActionContext) -> bool:
+    """Return whether the request is answered with a former job, whatever can be run now.
+
+    Raises:
+        KeyReused: The idempotency key has come with another request.
+    """
+    if context.store.first_asked_for(idempotency) is not None:
+        return True
     return spec.idempotent and bool(context.store.find("jid", spec.jid))
 
 
-def _check(spec: JobSpec, backend: Backend, context: ActionContext) -> None:
+def _check(spec: JobSpec, backend: Backend, idempotency: str, context: ActionContext) -> None:
     """Refuse what the backend refuses, unless the same request has come at the same moment."""
     try:
         backend.check(spec)
     except PmanError:
-        if not _is_there_already(spec, context):
+        if not _is_there_already(spec, idempotency, context):
             raise
 
 

@@ -117,6 +117,10 @@ class Backend(abc.ABC):
         """Where clients from outside reach pman through the platform of this backend, or None."""
         return None
 
+    def state(self) -> str:
+        """Return "ok", or what keeps jobs from being run here now; from memory, at once."""
+        return "ok"
+
     def describe(self, spec: JobSpec) -> dict[str, Any]:
         """Return what `submit` would make of a spec that `check` has taken; makes nothing."""
         return {}

@@ -23,6 +23,7 @@ from pman.job.state import check_transition
 from pman.jobdb.footprint import compact
 from pman.jobdb.index import NameIndex
 from pman.jobdb.journal import Commit, Journal
+from pman.jobdb.keys import KeyIndex
 from pman.jobdb.merge import merge
 from pman.jobdb.order import OrderIndex
 from pman.jobdb.record_json import encode_record
@@ -65,6 +66,7 @@ class JobStore:
         self._order = OrderIndex(self._has_number)
         self._by_jid = NameIndex()
         self._by_auid = NameIndex()
+        self._by_key = KeyIndex()
         self._unfinished: dict[str, None] = {}
         self._pending: dict[str, _Pending] = {}
         self._pending_by_jid = NameIndex()
@@ -89,17 +91,21 @@ class JobStore:
 
         Args:
             job: From `new_job`.
-            idempotent: Return the oldest job with the same jid instead, if there is one.
+            idempotent: Return the oldest job with the same jid instead, if there is one. One that
+                has the same idempotency key is returned in any case.
             timeout_s: For the disk.
         Returns:
             The job, and whether it is the new one.
         Raises:
             SnapshotError: The disk did not take it; nothing is left of it.
             JobConflict: There is a job of that name.
+            KeyReused: The idempotency key has come with another request.
             RequestError: It cannot be written down.
         """
         with self._lock:
-            first = self._first_with(job.jid) if idempotent else None
+            first = self._first_by_key(job.idempotency)
+            if first is None and idempotent:
+                first = self._first_with(job.jid)
             if isinstance(first, Job):
                 return first, False
             pending = first if first is not None else self._hand_over(job)
@@ -278,6 +284,16 @@ class JobStore:
             index, jobs = self._by_jid, self._jobs
             return None if index.count(jid) > most else [jobs[name] for name in index.names(jid)]
 
+    def first_asked_for(self, idempotency: str) -> Job | None:
+        """Return the job that was made for the same request with the same idempotency key, if any.
+
+        Raises:
+            KeyReused: The key came with another request.
+        """
+        with self._lock:
+            first = self._first_by_key(idempotency)
+        return first.job if isinstance(first, _Pending) else first
+
     # --- subscriptions --------------------------------------------------------------------
 
     def when_final(self, name: str, callback: OnJob) -> None:
@@ -343,6 +359,10 @@ class JobStore:
         name = self._pending_by_jid.first(jid)
         return None if name is None else self._pending[name]
 
+    def _first_by_key(self, idempotency: str) -> Job | _Pending | None:
+        name = self._by_key.find(idempotency)
+        return None if name is None else self._jobs.get(name) or self._pending[name]
+
     def _hand_over(self, job: Job) -> _Pending:
         if job.name in self._jobs or job.name in self._pending:
             raise JobConflict(f"there is a job {job.name!r} already")
@@ -356,6 +376,7 @@ class JobStore:
         )
         self._pending[job.name] = pending
         self._pending_by_jid.add(job.jid, job.name)
+        self._by_key.add(job.idempotency, job.name)
         return pending
 
     def _change(self, job: Job, observation: Observation) -> Job:
@@ -387,6 +408,7 @@ class JobStore:
             self._order.add(job.order, job.name)
             self._by_jid.add(job.jid, job.name)
             self._by_auid.add(job.auid, job.name)
+            self._by_key.add(job.idempotency, job.name)
         self._jobs[job.name] = job
         if job.state.is_final:
             self._unfinished.pop(job.name, None)
@@ -406,6 +428,7 @@ class JobStore:
         self._order.discard()
         self._by_jid.discard(job.jid, job.name)
         self._by_auid.discard(job.auid, job.name)
+        self._by_key.discard(job.idempotency, job.name)
         self._unfinished.pop(job.name, None)
         self._unsettled.discard(job.name)
 
@@ -425,6 +448,8 @@ class JobStore:
         with self._lock:
             del self._pending[job.name]
             self._pending_by_jid.discard(job.jid, job.name)
+            if error is not None or pending.is_abandoned:
+                self._by_key.discard(job.idempotency, job.name)
             if error is not None:
                 return
             if pending.is_abandoned:
