@@ -47,7 +47,11 @@ def read_body(request: Request, kind: type[T], *, is_needed: bool) -> tuple[T, d
     if not request.body and not is_needed:
         return read_struct({}, kind), {}
     _check_media(request.header_values("content-type"))
-    given = loads(request.body)
+    try:
+        text = request.body.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise MalformedRequest(f"the body is not UTF-8: {exc.reason}", field="body") from exc
+    given = loads(text)
     if not isinstance(given, dict):
         raise MalformedRequest(f"the body is {shown(given)}, expected an object", field="body")
     names = [field.encode_name for field in msgspec.structs.fields(kind)]

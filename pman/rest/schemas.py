@@ -45,7 +45,7 @@ class ListQuery(Strict):
     auid: Annotated[str, Meta(description="this apparent user")] | UnsetType = UNSET
     backend: Annotated[str, Meta(description="this backend")] | UnsetType = UNSET
     label: Annotated[
-        list[Annotated[str, Meta(pattern="^[^=]+=.*$", examples=["team=blue"])]],
+        list[Annotated[str, Meta(extra_json_schema={"pattern": "^[^=]+="})]],
         Meta(description="`key=value`: this label, with this value"),
     ] = []
     since: (

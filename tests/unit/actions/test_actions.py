@@ -23,6 +23,7 @@ def test_there_is_one_file_per_action() -> None:
     assert ACTIONS.names() == sorted(
         [
             "DBctl",
+            "backends",
             "delete",
             "done",
             "fileiosetup",
