@@ -1,10 +1,11 @@
-"""Who may ask: tokens from a file, and the check of a request against them.
+"""Who may ask, and for what: tokens from a file, and the check of a request against them.
 
 Knows neither sockets nor replies.
 """
 
 from __future__ import annotations
 
+import difflib
 import enum
 import hashlib
 import hmac
@@ -14,14 +15,15 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any, NoReturn
 
 import configobj
 import msgspec
 
 from pman import log
-from pman.errors import NotAuthorized, StartError
+from pman.errors import NotAuthorized, StartError, shown
 from pman.http.message import Request
 
 _log = logging.getLogger(__name__)
@@ -32,6 +34,12 @@ DEFAULT_TOKEN_PATH = Path("socket_config.cfg")
 #: Section of an INI file whose values are the tokens. Source: WIRE.md, section 10.
 SECTION = "AUTH TOKENS"
 
+#: Section beside it with a subsection for each token that has not all rights.
+RIGHTS_SECTION = "AUTH RIGHTS"
+
+#: How near to `RIGHTS_SECTION` a name may come before it is taken for a slip, 0 to 1.
+NEARNESS = 0.8
+
 #: Headers whose values a reply does not repeat, lower case.
 SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie"})
 
@@ -41,7 +49,7 @@ STAT_PERIOD_S = 1.0
 #: Largest token file, bytes; a path given by mistake is not read into memory.
 MAX_FILE_BYTES = 1024 * 1024
 
-_SECTION_LINE = re.compile(rf"^\s*\[\s*{SECTION}\s*\]", re.MULTILINE)
+_SECTION_LINE = re.compile(rf"^\s*\[\s*(?:{SECTION}|{RIGHTS_SECTION})\s*\]", re.MULTILINE)
 
 #: What tells two versions of a file apart.
 Identity = tuple[int, int, int, int]
@@ -77,8 +85,10 @@ class Caller(msgspec.Struct, frozen=True):
     auid: str | None = None
 
 
-#: Who asks where no token is needed, and whose token has no rights of its own.
+#: Who asks where no token is needed.
 ALL_RIGHTS = Caller()
+
+_ROLES = {role.name.lower(): role for role in Role}
 
 
 class TokenAuth:
@@ -93,33 +103,41 @@ class TokenAuth:
         """Read the tokens.
 
         Args:
-            path: INI file with `[AUTH TOKENS]`, or a file with one token a line; None for
-                `socket_config.cfg` in the working directory.
+            path: INI file with `[AUTH TOKENS]` and perhaps `[AUTH RIGHTS]`, or a file with one
+                token a line; None for `socket_config.cfg` in the working directory.
             clock: Monotonic seconds.
         Raises:
-            StartError: There is no such file, it holds no tokens, or others may write it.
+            StartError: There is no such file, it holds no tokens, its rights can't be read, or
+                others may write it.
         """
         # absolute, lest a change of the working directory lead to another file
         self._path = (path or DEFAULT_TOKEN_PATH).absolute()
         self._clock = clock
         self._lock = threading.Lock()
         self._seen: Identity | None = None
-        self._digests: tuple[bytes, ...] = ()
+        self._known: tuple[tuple[bytes, Caller], ...] = ()
         self._next_look = 0.0
         self._load()
 
-    def check(self, request: Request) -> None:
-        """Let a request pass or raise.
+    @property
+    def callers(self) -> list[Caller]:
+        """The owners of the tokens, in the order of the file."""
+        return [caller for _, caller in self._known]
+
+    def check(self, request: Request) -> Caller:
+        """Return who asks.
 
         Raises:
             NotAuthorized: It has no valid token; says what is wrong, never the token.
         """
         self._maybe_reload()
         digest = _digest(_token_of(request))
+        known = self._known  # one look: another thread may put new ones in their place
         # every one is compared, so that the time says nothing about which one is near
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        if not any(matches):
+        matches = [hmac.compare_digest(digest, each) for each, _ in known]
+        if True not in matches:
             raise NotAuthorized("the token is not one that this pman knows", field="Authorization")
+        return known[matches.index(True)][1]
 
     @property
     def is_due(self) -> bool:
@@ -159,9 +177,9 @@ class TokenAuth:
             )
         if status.st_mode & stat.S_IROTH:
             _log.warning("token file %s can be read by everybody on this machine", self._path)
-        tokens = parse_tokens(raw, self._path)
-        log.mask(tokens)
-        self._digests = tuple(_digest(token.encode()) for token in tokens)
+        callers = parse_tokens(raw, self._path)
+        log.mask(callers)
+        self._known = tuple((_digest(token.encode()), caller) for token, caller in callers.items())
         self._next_look = self._clock() + STAT_PERIOD_S
 
 
@@ -187,32 +205,45 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
     return raw, status
 
 
-def parse_tokens(raw: bytes, path: Path) -> list[str]:
-    """Return the tokens in the content of a file.
+def parse_tokens(raw: bytes, path: Path) -> dict[str, Caller]:
+    """Return the tokens in the content of a file, and whose they are.
 
     Args:
         raw: The content.
         path: Its name, which says what it is: with `.cfg` or `.ini` in it, an INI file.
     Raises:
-        StartError: It holds none, or is damaged.
+        StartError: It holds none, or is damaged, or its rights can't be read.
     """
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         raise StartError(f"token file {str(path)!r} is not UTF-8 text") from exc
     if ".cfg" in path.name or ".ini" in path.name or _SECTION_LINE.search(text):
-        tokens = _ini_tokens(text, path)
+        owned = _ini_tokens(text, path)
     else:
-        tokens = [line.strip() for line in text.splitlines()]
-    tokens = [token for token in tokens if token]
-    if not tokens:
+        lines = enumerate(text.splitlines(), 1)
+        owned = [(line.strip(), Caller(f"line {number}")) for number, line in lines]
+    callers: dict[str, Caller] = {}
+    for token, caller in owned:
+        if token:
+            _check_same(callers.setdefault(token, caller), caller, path)
+    if not callers:
         raise StartError(f"token file {str(path)!r} holds no token, expected at least one")
-    if any(len(token.split()) > 1 for token in tokens):
+    if any(len(token.split()) > 1 for token in callers):
         _log.warning("token file %s has a token with blanks in it, which nobody can send", path)
-    return tokens
+    return callers
 
 
-def _ini_tokens(text: str, path: Path) -> list[str]:
+def _check_same(first: Caller, second: Caller, path: Path) -> None:
+    """Refuse two owners of one token, unless they may do the same."""
+    if (first.role, first.auid) != (second.role, second.auid):
+        raise StartError(
+            f"{first.name!r} and {second.name!r} in [{SECTION}] of {str(path)!r} are the same token"
+            " with different rights, expected two tokens"
+        )
+
+
+def _ini_tokens(text: str, path: Path) -> list[tuple[str, Caller]]:
     try:
         parsed = configobj.ConfigObj(text.splitlines(), interpolation=False, raise_errors=True)
     except configobj.ConfigObjError as exc:
@@ -228,7 +259,57 @@ def _ini_tokens(text: str, path: Path) -> list[str]:
                 f"{key!r} in [{SECTION}] of {str(path)!r} is not one token (put it in quotes where"
                 " it holds a comma)"
             )
-    return [section[key].strip() for key in section]
+    tokens = {key: section[key].strip() for key in section}
+    rights = _read_rights(parsed, tokens, path)
+    return [(token, rights.get(name) or Caller(name)) for name, token in tokens.items()]
+
+
+# --- rights ---------------------------------------------------------------------------------
+
+
+def _read_rights(
+    parsed: Mapping[str, Any], tokens: Mapping[str, str], path: Path
+) -> dict[str, Caller]:
+    """Return the owners that have a subsection of their own.
+
+    A slip must not leave a token with more rights than it was meant to have: what is not known is
+    refused.
+
+    Args:
+        parsed: The file.
+        tokens: By name.
+    """
+    slips = [name for name in parsed if name not in (SECTION, RIGHTS_SECTION)]
+    for name in difflib.get_close_matches(RIGHTS_SECTION, map(str.upper, slips), 1, NEARNESS):
+        _refuse(name, f"[{RIGHTS_SECTION}]", "", path)
+    section = parsed.get(RIGHTS_SECTION, {})
+    if not isinstance(section, dict):
+        _refuse(RIGHTS_SECTION, "a section", "", path)
+    for name, given in section.items():
+        if not isinstance(given, dict):
+            _refuse(name, f"a subsection [[{name}]]", f"in [{RIGHTS_SECTION}]", path)
+        if not tokens.get(name):
+            _refuse(name, f"a name that has a token in [{SECTION}]", f"in [{RIGHTS_SECTION}]", path)
+    return {name: _read_caller(name, given, path) for name, given in section.items()}
+
+
+def _read_caller(name: str, given: Mapping[str, Any], path: Path) -> Caller:
+    """Return the owner that a subsection is about."""
+    place = f"in [[{name}]]"
+    for key in given:
+        if key not in ("role", "auid"):
+            _refuse(key, "role or auid", place, path)
+    role, auid = given.get("role", "admin"), given.get("auid")
+    if not isinstance(role, str) or role not in _ROLES:
+        _refuse(role, f"a role of {', '.join(_ROLES)}", place, path)
+    if auid is not None and (not isinstance(auid, str) or not auid):
+        _refuse(auid, "an auid that is one text, not empty", place, path)
+    return Caller(name, _ROLES[role], auid)
+
+
+def _refuse(found: object, expected: str, place: str, path: Path) -> NoReturn:
+    where = f"{place} of {str(path)!r}" if place else f"in {str(path)!r}"
+    raise StartError(f"{shown(found)} {where} is not known, expected {expected}")
 
 
 # --- the request ----------------------------------------------------------------------------

@@ -33,8 +33,8 @@ class Show(enum.Enum):
 
 _BY_KEY = {option.key: option for option in OPTIONS if option.field != "config_file"}
 
-#: A section that the configuration file may have: it can hold the tokens too.
-TOKEN_SECTION = "AUTH TOKENS"  # noqa: S105  a heading
+#: Sections that the configuration file may have: it can hold the tokens too.
+TOKEN_SECTIONS = ("AUTH TOKENS", "AUTH RIGHTS")
 
 #: What Kubernetes puts into PMAN_PORT, for any service that is called pman.
 #: Source: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
@@ -160,7 +160,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
     """
     values = {}
     for key, given in _read_ini(path).items():
-        if key == TOKEN_SECTION:
+        if key in TOKEN_SECTIONS:
             continue
         option = _BY_KEY.get(key)
         if option is None:

@@ -17,7 +17,7 @@ import pman.backends
 from pman import __version__
 from pman.actions import ACTIONS
 from pman.actions.base import ActionContext
-from pman.auth import TokenAuth
+from pman.auth import Role, TokenAuth
 from pman.backends import BACKENDS
 from pman.backends.base import Backend, BackendContext
 from pman.config import Settings
@@ -161,7 +161,16 @@ class Daemon:
     def _make_auth(self) -> TokenAuth | None:
         if not self.settings.enable_token_auth:
             return None
-        return TokenAuth(self.settings.token_path)
+        auth = TokenAuth(self.settings.token_path)
+        restricted = [each.name for each in auth.callers if each.role < Role.ADMIN or each.auid]
+        may_run_here = not self.settings.disable_host_jobs and HOST not in self.settings.admin_only
+        if restricted and may_run_here:
+            _log.warning(
+                "a job on the host can read all that this pman keeps, so tokens with less than all"
+                " rights are held by them only with --adminOnly quit,DBctl,host or"
+                " --disableHostJobs"
+            )
+        return auth
 
     def _make_backends(self, instance: str, output: OutputFiles) -> dict[str, Backend]:
         """Make the host backend and the one for containers, if there is one of that name."""

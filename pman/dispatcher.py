@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pman.actions import ACTIONS, Action
 from pman.actions._put import put_run
+from pman.actions._rights import check_right
 from pman.actions.base import (
     NOTHING,
     ActionContext,
@@ -36,8 +38,13 @@ from pman.wire import CONTENT_TYPE_HTTP, CONTENT_TYPE_JSON, METHODS, dumps, load
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 #: Components of a GET path that are dropped, whatever they are. Source: WIRE.md 5.
 PREFIX_COMPONENTS = 2
+
+#: Users whose view of the daemon is kept.
+MAX_SCOPES = 1024
 
 ALLOW = ("Allow", ", ".join(METHODS))
 
@@ -70,6 +77,7 @@ class Dispatcher:
         self._content_type = CONTENT_TYPE_HTTP if settings.http else CONTENT_TYPE_JSON
         self._cors_origins = frozenset(settings.cors_origins)
         self._face = Face(self._perform)
+        self._scoped = functools.lru_cache(MAX_SCOPES)(context.scoped)
 
     # --- what the front and the listeners ask ---------------------------------------------
 
@@ -116,7 +124,7 @@ class Dispatcher:
         Raises:
             PmanError: It cannot be carried out.
         """
-        action, wanted = self._parse(document)
+        action, wanted = self._parse(document, ALL_RIGHTS)
         outcome = action.perform(wanted, self._context)
         if isinstance(outcome, Later):
             outcome.subscribe(lambda _: None)
@@ -138,8 +146,9 @@ class Dispatcher:
         exchange = self._face.exchange(request)
 
         def carry_out() -> Outcome | Later:
-            caller = self._admit(request)
-            return exchange.carry_out(caller, self._context)
+            return self._admitted(
+                request, lambda caller: exchange.carry_out(caller, self._context_of(caller))
+            )
 
         def share(response: Response) -> Response:
             if self._cors_origins:
@@ -159,21 +168,27 @@ class Dispatcher:
     def _carry_out(
         self, request: Request, envelope: Envelope, only_quick: bool
     ) -> Outcome | Later | None:
-        method = request.method
         if self._is_preflight(request):
             return Outcome(True)
-        self._admit(request)
+        return self._admitted(
+            request, lambda caller: self._serve(request, envelope, caller, only_quick)
+        )
+
+    def _serve(
+        self, request: Request, envelope: Envelope, caller: Caller, only_quick: bool
+    ) -> Outcome | Later | None:
+        method = request.method
         try:
             envelope.text = request.body.decode("utf-8")
         except UnicodeDecodeError as exc:
             raise MalformedRequest(f"the body is not UTF-8: {exc.reason}", field="body") from exc
         document = self._document(request, envelope)
         if method in ("GET", "HEAD"):
-            return self._look_up(request, envelope)
+            return self._look_up(request, envelope, caller)
         if method == "POST":
-            return self._post(document, envelope, only_quick)
+            return self._post(document, envelope, caller, only_quick)
         if method == "PUT":
-            return self._put(document, envelope)
+            return self._put(document, envelope, caller)
         if method == "OPTIONS":
             return Outcome(False)
         raise MethodNotAllowed(
@@ -184,24 +199,33 @@ class Dispatcher:
         """Tell whether a browser asks what it may ask, which never carries a token."""
         return request.method == "OPTIONS" and self._allowed_origin(request) is not None
 
-    def _admit(self, request: Request) -> Caller:
-        """Return who asks.
+    def _admitted(self, request: Request, serve: Callable[[Caller], T]) -> T:
+        """Serve a request for who asks.
 
         Raises:
-            Forbidden: A page of somebody else has a browser ask.
+            Forbidden: A page of somebody else has a browser ask; or what `serve` raises.
             NotAuthorized: There is no valid token.
         """
         self._check_origin(request)
-        if self._auth is not None:
-            self._auth.check(request)
-        return ALL_RIGHTS
+        caller = ALL_RIGHTS if self._auth is None else self._auth.check(request)
+        try:
+            return serve(caller)
+        except Forbidden as exc:
+            if caller.name:
+                _log.warning("a request with the token %r was refused: %s", caller.name, exc)
+            raise
 
     def _perform(self, name: str, wanted: ActionRequest, context: ActionContext) -> Outcome | Later:
         """Carry out an action for a caller who has the right to it."""
         action = ACTIONS.get(name)
         if action is None:
             raise NotSupported(f"this pman has no action {name!r}")
+        check_right(name, action.role, wanted.caller, context.settings)
         return action.perform(wanted, context)
+
+    def _context_of(self, caller: Caller) -> ActionContext:
+        """Return the daemon as far as it exists for a caller."""
+        return self._context if caller.auid is None else self._scoped(caller.auid)
 
     def _check_origin(self, request: Request) -> None:
         """Refuse what a web page of somebody else has a browser send.
@@ -223,27 +247,28 @@ class Dispatcher:
         envelope.parsed = True
         return document
 
-    def _look_up(self, request: Request, envelope: Envelope) -> Outcome:
+    def _look_up(self, request: Request, envelope: Envelope, caller: Caller) -> Outcome:
         components = request.target.removesuffix("/").split("/")[1 + PREFIX_COMPONENTS :]
         try:
-            envelope.get = look_up("/" + "/".join(components), self._context)
+            envelope.get = look_up("/" + "/".join(components), self._context_of(caller))
         except UnknownJob:
             envelope.get = False
             raise
         return Outcome(True)
 
-    def _post(self, document: Any, envelope: Envelope, only_quick: bool) -> Outcome | Later | None:
+    def _post(
+        self, document: Any, envelope: Envelope, caller: Caller, only_quick: bool
+    ) -> Outcome | Later | None:
         if document is ABSENT:
             raise MalformedRequest(
                 'the body is empty, expected {"payload": {"action": ..., "meta": {...}}}',
                 field="body",
             )
-        action, wanted = self._parse(_payload(document), envelope)
-        if only_quick and not (
-            action.is_quick is not None and action.is_quick(wanted, self._context)
-        ):
+        action, wanted = self._parse(_payload(document), caller, envelope)
+        context = self._context_of(caller)
+        if only_quick and not (action.is_quick is not None and action.is_quick(wanted, context)):
             return None
-        outcome = action.perform(wanted, self._context)
+        outcome = action.perform(wanted, context)
         if not wanted.is_threaded():
             return outcome
         if isinstance(outcome, Later):
@@ -252,7 +277,7 @@ class Dispatcher:
             return outcome
         return Outcome(True)
 
-    def _put(self, document: Any, envelope: Envelope) -> Outcome:
+    def _put(self, document: Any, envelope: Envelope, caller: Caller) -> Outcome:
         if document is ABSENT:
             raise MalformedRequest(
                 'the body is empty, expected {"payload": {"action": "run", "meta": {...}}}',
@@ -264,14 +289,15 @@ class Dispatcher:
                 f"action is {shown(payload.get('action'))}, expected 'run' with PUT", field="action"
             )
         envelope.action = "run"
-        return put_run(ActionRequest(_meta(payload)), self._context)
+        return put_run(ActionRequest(_meta(payload), caller=caller), self._context_of(caller))
 
     def _parse(
-        self, payload: Any, envelope: Envelope | None = None
+        self, payload: Any, caller: Caller, envelope: Envelope | None = None
     ) -> tuple[Action, ActionRequest]:
         """Find the action and the `meta` of a payload.
 
         Raises:
+            Forbidden: The caller may not ask for it.
             RequestError: A key is missing or of the wrong type.
             UnknownAction: There is no such action.
         """
@@ -291,7 +317,8 @@ class Dispatcher:
         if envelope is not None:
             envelope.action = name
             envelope.meta = meta
-        return action, ActionRequest(meta)
+        check_right(name, action.role, caller, self._context.settings)
+        return action, ActionRequest(meta, caller=caller)
 
     # --- replies --------------------------------------------------------------------------
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pman.actions._database import operate
+from pman.actions._rights import check_right
 from pman.actions._selection import select
 from pman.actions.base import ActionContext, ActionRequest, Outcome
+from pman.auth import Role
 from pman.errors import RequestError
 
 
@@ -12,9 +14,10 @@ def put_run(request: ActionRequest, context: ActionContext) -> Outcome:
     """Carry out `{"context": "db", "operation"?, "dbpath"?, "key"?, "value"?}`.
 
     `operation` is `save` (the default), `load` or `clear`. With `key` and `value` only the jobs
-    that match take part. Another context is ignored, as in 2.2.
+    that match take part. Another context is ignored, as in 2.2. Needs the same rights as `DBctl`.
     Source: WIRE.md 6.
     """
+    check_right("DBctl", Role.ADMIN, request.caller, context.settings)
     if request.text("context", "PUT").lower() != "db":
         return Outcome(True)
     selection = None

@@ -15,6 +15,7 @@ from pman.errors import RequestError, shown
 from pman.http.streaming import Body
 from pman.job.reading import read_struct
 from pman.job.record import Job
+from pman.jobdb.scope import ScopedStore
 from pman.jobdb.store import JobStore
 from pman.output import OutputFiles
 
@@ -150,7 +151,7 @@ class ActionContext:
     """The daemon, as far as actions may reach into it.
 
     Attributes:
-        store: The jobs.
+        store: The jobs, as far as they exist for the caller.
         backends: Places to run jobs, by name.
         settings: The daemon's settings.
         output: What jobs printed.
@@ -161,7 +162,7 @@ class ActionContext:
         timers: Call back later.
     """
 
-    store: JobStore
+    store: JobStore | ScopedStore
     backends: Mapping[str, Backend]
     settings: Settings
     output: OutputFiles
@@ -170,6 +171,14 @@ class ActionContext:
     now: Callable[[], float]
     errands: Errands
     timers: Timers
+
+    def scoped(self, auid: str) -> ActionContext:
+        """Return the daemon as one sees it for whom only the jobs of one user exist.
+
+        Every member through which jobs can be reached is restricted here.
+        """
+        assert isinstance(self.store, JobStore), "a scope within a scope"
+        return dataclasses.replace(self, store=ScopedStore(self.store, auid))
 
 
 #: Tells whether a request will touch nothing but memory, and little of it.

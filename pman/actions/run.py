@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pman.actions import action
+from pman.actions._rights import check_place, spec_of
 from pman.actions._selection import report
 from pman.actions.base import ActionContext, ActionRequest, Answer, Later, Outcome
 from pman.auth import Role
@@ -10,7 +11,7 @@ from pman.backends.base import Backend
 from pman.errors import BackendError, BackendUnavailable, Forbidden, PmanError, RequestError
 from pman.job.observation import Observation
 from pman.job.record import Job, new_job
-from pman.job.spec import JobSpec, spec_from_meta
+from pman.job.spec import JobSpec, RunOptions
 from pman.job.state import JobState
 from pman.jobdb.view import with_service_name
 from pman.wire import HOST
@@ -19,7 +20,7 @@ from pman.wire import HOST
 COMMIT_TIMEOUT_S = 30.0
 
 
-@action("run", role=Role.RUN)
+@action("run", role=Role.RUN, takes=RunOptions)
 def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     """Run `{"cmd", "auid", "jid", "threaded"?, "container"?, "compound"?, "idempotent"?}`.
 
@@ -27,12 +28,13 @@ def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     when it has ended, with the `d_ret` of `status`.
     Source: WIRE.md 4.2 and ARCHITECTURE, "Replies" and "Jobs".
     """
-    spec = spec_from_meta(request.meta)
+    spec = spec_of(request)
     backend = choose_backend(spec, context)
-    if not _is_there_already(spec, request.idempotency, context):
-        _check(spec, backend, request.idempotency, context)
+    check_place(backend.name, request.caller, context.settings)
+    if not _is_there_already(spec, context):
+        _check(spec, backend, context)
     if spec.dry_run:
-        return Outcome(True, {"backend": backend.name, "plan": backend.describe(spec)})
+        return Outcome(True, {"dryRun": backend.describe(spec), "backend": backend.name})
     fresh = new_job(spec, backend.name, context.now())
     fresh.idempotency = request.idempotency
     job, is_new = context.store.submit(
@@ -59,23 +61,17 @@ def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     return Later(subscribe)
 
 
-def _is_there_already(spec: JobSpec, idempotency: str, context: ActionContext) -> bool:
-    """Return whether the request is answered with a former job, whatever can be run now.
-
-    Raises:
-        KeyReused: The idempotency key has come with another request.
-    """
-    if context.store.first_asked_for(idempotency) is not None:
-        return True
+def _is_there_already(spec: JobSpec, context: ActionContext) -> bool:
+    """Return whether the request is answered with a former job, whatever can be run now."""
     return spec.idempotent and bool(context.store.find("jid", spec.jid))
 
 
-def _check(spec: JobSpec, backend: Backend, idempotency: str, context: ActionContext) -> None:
+def _check(spec: JobSpec, backend: Backend, context: ActionContext) -> None:
     """Refuse what the backend refuses, unless the same request has come at the same moment."""
     try:
         backend.check(spec)
     except PmanError:
-        if not _is_there_already(spec, idempotency, context):
+        if not _is_there_already(spec, context):
             raise
 
 

@@ -213,13 +213,17 @@ def _manager_leaves(job: Job) -> dict[str, Callable[[], Any]]:
 
 
 def with_service_name(block: dict[str, Any], jid: str) -> dict[str, Any]:
-    """Return the block with the service name that it gets by default. Source: WIRE.md 4.2."""
+    """Return the block with the service name that it gets by default. Source: WIRE.md 4.2.
+
+    A service with a name of its own is called otherwise.
+    """
     manager = block.get("manager")
     env = manager.get("env") if isinstance(manager, dict) else None
     if (
         not isinstance(manager, dict)
         or not isinstance(env, dict)
         or "serviceName" in env
+        or block.get("uniqueName") is True
         or not jid
     ):
         return block

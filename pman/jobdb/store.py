@@ -23,7 +23,6 @@ from pman.job.state import check_transition
 from pman.jobdb.footprint import compact
 from pman.jobdb.index import NameIndex
 from pman.jobdb.journal import Commit, Journal
-from pman.jobdb.keys import KeyIndex
 from pman.jobdb.merge import merge
 from pman.jobdb.order import OrderIndex
 from pman.jobdb.record_json import encode_record
@@ -37,6 +36,9 @@ REMOVE_TIMEOUT_S = 30.0
 #: Jobs of one jid, of one auid or unfinished that are sorted for a walk; of more, all jobs are
 #: walked instead, as then there is one of them at every few steps.
 MAX_SORTED = 1000
+
+#: Jobs of one user, or with one jid, that are looked through at once.
+FEW_TO_LOOK_AT = 1024
 
 OnJob = Callable[[Job], None]
 
@@ -66,7 +68,6 @@ class JobStore:
         self._order = OrderIndex(self._has_number)
         self._by_jid = NameIndex()
         self._by_auid = NameIndex()
-        self._by_key = KeyIndex()
         self._unfinished: dict[str, None] = {}
         self._pending: dict[str, _Pending] = {}
         self._pending_by_jid = NameIndex()
@@ -86,26 +87,25 @@ class JobStore:
                 job.order = self._order.take_number(job.order)
                 self._put(job)
 
-    def submit(self, job: Job, *, idempotent: bool = False, timeout_s: float) -> tuple[Job, bool]:
+    def submit(
+        self, job: Job, *, idempotent: bool = False, auid: str | None = None, timeout_s: float
+    ) -> tuple[Job, bool]:
         """Make a new job durable, then visible.
 
         Args:
             job: From `new_job`.
-            idempotent: Return the oldest job with the same jid instead, if there is one. One that
-                has the same idempotency key is returned in any case.
+            idempotent: Return the oldest job with the same jid instead, if there is one.
+            auid: If not None, only one of this user counts as such.
             timeout_s: For the disk.
         Returns:
             The job, and whether it is the new one.
         Raises:
             SnapshotError: The disk did not take it; nothing is left of it.
             JobConflict: There is a job of that name.
-            KeyReused: The idempotency key has come with another request.
             RequestError: It cannot be written down.
         """
         with self._lock:
-            first = self._first_by_key(job.idempotency)
-            if first is None and idempotent:
-                first = self._first_with(job.jid)
+            first = self._first_with(job.jid, auid) if idempotent else None
             if isinstance(first, Job):
                 return first, False
             pending = first if first is not None else self._hand_over(job)
@@ -252,7 +252,7 @@ class JobStore:
             index = self._by_jid if key == "jid" else self._by_auid
             with self._lock:
                 return [self._jobs[name] for name in index.names(value)]
-        return [job for job in self.jobs() if _is_same(job_leaf(job, key), value)]
+        return matching(self.jobs(), key, value)
 
     def newest_first(
         self, *, below: int | None = None, jid: str = "", auid: str = "", is_open: bool = False
@@ -284,15 +284,26 @@ class JobStore:
             index, jobs = self._by_jid, self._jobs
             return None if index.count(jid) > most else [jobs[name] for name in index.names(jid)]
 
-    def first_asked_for(self, idempotency: str) -> Job | None:
-        """Return the job that was made for the same request with the same idempotency key, if any.
+    def jobs_of(self, auid: str, jid: str | None = None) -> list[Job]:
+        """Return the jobs of one user, with `jid` those with this job id, in order.
 
-        Raises:
-            KeyReused: The key came with another request.
+        Costs no more than the smaller of the two indexes.
         """
         with self._lock:
-            first = self._first_by_key(idempotency)
-        return first.job if isinstance(first, _Pending) else first
+            return self._jobs_of(auid, jid)
+
+    def few_of(self, auid: str, jid: str, most: int) -> list[Job] | None:
+        """Return a user's jobs with a jid, in order; None if more than `most`, or hard to tell."""
+        with self._lock:
+            if min(self._by_auid.count(auid), self._by_jid.count(jid)) > FEW_TO_LOOK_AT:
+                return None
+            jobs = self._jobs_of(auid, jid)
+        return None if len(jobs) > most else jobs
+
+    def count_of(self, auid: str) -> int:
+        """Return how many jobs a user has."""
+        with self._lock:
+            return self._by_auid.count(auid)
 
     # --- subscriptions --------------------------------------------------------------------
 
@@ -352,16 +363,24 @@ class JobStore:
         job = self._jobs.get(name)
         return job is not None and job.order == number
 
-    def _first_with(self, jid: str) -> Job | _Pending | None:
+    def _jobs_of(self, auid: str, jid: str | None) -> list[Job]:
+        if jid is None or self._by_auid.count(auid) < self._by_jid.count(jid):
+            jobs = [self._jobs[name] for name in self._by_auid.names(auid)]
+            return jobs if jid is None else [job for job in jobs if job.jid == jid]
+        jobs = [self._jobs[name] for name in self._by_jid.names(jid)]
+        return [job for job in jobs if job.auid == auid]
+
+    def _first_with(self, jid: str, auid: str | None) -> Job | _Pending | None:
+        if auid is not None:
+            for job in self._jobs_of(auid, jid):
+                return job
+            pending = [self._pending[name] for name in self._pending_by_jid.names(jid)]
+            return next((each for each in pending if each.job.auid == auid), None)
         name = self._by_jid.first(jid)
         if name is not None:
             return self._jobs[name]
         name = self._pending_by_jid.first(jid)
         return None if name is None else self._pending[name]
-
-    def _first_by_key(self, idempotency: str) -> Job | _Pending | None:
-        name = self._by_key.find(idempotency)
-        return None if name is None else self._jobs.get(name) or self._pending[name]
 
     def _hand_over(self, job: Job) -> _Pending:
         if job.name in self._jobs or job.name in self._pending:
@@ -376,7 +395,6 @@ class JobStore:
         )
         self._pending[job.name] = pending
         self._pending_by_jid.add(job.jid, job.name)
-        self._by_key.add(job.idempotency, job.name)
         return pending
 
     def _change(self, job: Job, observation: Observation) -> Job:
@@ -408,7 +426,6 @@ class JobStore:
             self._order.add(job.order, job.name)
             self._by_jid.add(job.jid, job.name)
             self._by_auid.add(job.auid, job.name)
-            self._by_key.add(job.idempotency, job.name)
         self._jobs[job.name] = job
         if job.state.is_final:
             self._unfinished.pop(job.name, None)
@@ -428,7 +445,6 @@ class JobStore:
         self._order.discard()
         self._by_jid.discard(job.jid, job.name)
         self._by_auid.discard(job.auid, job.name)
-        self._by_key.discard(job.idempotency, job.name)
         self._unfinished.pop(job.name, None)
         self._unsettled.discard(job.name)
 
@@ -448,8 +464,6 @@ class JobStore:
         with self._lock:
             del self._pending[job.name]
             self._pending_by_jid.discard(job.jid, job.name)
-            if error is not None or pending.is_abandoned:
-                self._by_key.discard(job.idempotency, job.name)
             if error is not None:
                 return
             if pending.is_abandoned:
@@ -487,6 +501,11 @@ class JobStore:
             finally:
                 with self._lock:
                     self._is_delivering = False
+
+
+def matching(jobs: Iterable[Job], key: str, value: Any) -> list[Job]:
+    """Return those whose leaf `key` is `value`, same type and value. Source: WIRE.md 4.3."""
+    return [job for job in jobs if _is_same(job_leaf(job, key), value)]
 
 
 def _is_same(ours: Any, theirs: Any) -> bool:

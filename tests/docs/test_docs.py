@@ -1,11 +1,13 @@
-"""The documentation says what the code is: layers, actions."""
+"""The documentation says what the code is: layers, actions, token files."""
 
 import re
+import textwrap
 import tomllib
 from pathlib import Path
 
 import pman.actions
 from pman.actions import ACTIONS
+from pman.auth import Caller, Role, TokenAuth
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,3 +34,18 @@ def test_every_action_is_documented() -> None:
     ACTIONS.load(pman.actions)
     text = (ROOT / "docs" / "http-api.rst").read_text(encoding="utf-8")
     assert [n for n in ACTIONS.names() if f"\n{n}\n{'.' * len(n)}\n" not in text] == []
+
+
+def test_the_token_file_of_the_example_is_one(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "security.rst").read_text(encoding="utf-8")
+    _, _, rest = text.partition("   :name: token-file\n\n")
+    block = re.split(r"\n(?=\S)", rest, maxsplit=1)[0]
+    path = tmp_path / "tokens.ini"
+    path.write_text(textwrap.dedent(block))
+    path.chmod(0o600)
+    assert TokenAuth(path).callers == [
+        Caller("dashboard", Role.READ),
+        Caller("portal", Role.RUN),
+        Caller("alice", Role.RUN, "alice"),
+        Caller("operator"),
+    ]

@@ -90,7 +90,7 @@ def test_template_has_no_parameter_that_is_not_used() -> None:
 def test_template_makes_a_token_of_its_own() -> None:
     first, second = (by_kind(expand(template()))["Secret"]["stringData"]["tokens"] for _ in "12")
     assert first != second
-    assert parse_tokens(first.encode(), Path("tokens")) == [first]
+    assert list(parse_tokens(first.encode(), Path("tokens"))) == [first]
     assert len(first) == 64
 
 

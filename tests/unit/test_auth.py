@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pman.auth import MAX_FILE_BYTES, STAT_PERIOD_S, TokenAuth, header_lines
+from pman.auth import MAX_FILE_BYTES, STAT_PERIOD_S, Caller, Role, TokenAuth, header_lines
 from pman.errors import NotAuthorized, StartError
 from pman.http.message import Request
 
@@ -236,6 +236,104 @@ def test_a_token_that_nobody_can_send_is_said(
     TokenAuth(tokens.write("[AUTH TOKENS]\na = two words\n"))
     assert "a token with blanks in it" in caplog.text
     assert "two words" not in caplog.text
+
+
+# --- rights ---------------------------------------------------------------------------------
+
+RIGHTS = """
+[AUTH TOKENS]
+watcher = watch-token
+alice = alice-token
+chief = chief-token
+other = other-token
+[AUTH RIGHTS]
+[[watcher]]
+role = read
+[[alice]]
+role = run
+auid = alice
+[[chief]]
+"""
+
+
+def test_whose_token_it_is(tokens: TokenFile) -> None:
+    auth = TokenAuth(tokens.write(RIGHTS))
+    assert {
+        word: auth.check(bearing(f"{word}-token")) for word in ("watch", "alice", "chief", "other")
+    } == {
+        "watch": Caller("watcher", Role.READ),
+        "alice": Caller("alice", Role.RUN, "alice"),
+        "chief": Caller("chief", Role.ADMIN),
+        "other": Caller("other", Role.ADMIN),
+    }
+    assert [caller.name for caller in auth.callers] == ["watcher", "alice", "chief", "other"]
+
+
+def test_files_of_2_2_give_all_rights(tmp_path: Path) -> None:
+    lines = TokenAuth(TokenFile(tmp_path / "secret").write("one\n\ntwo\ntwo\n"))
+    assert lines.check(bearing("two")) == Caller("line 3", Role.ADMIN)
+    section = TokenAuth(TokenFile(tmp_path / "t.ini").write(INI))
+    assert section.check(bearing("password")) == Caller("example", Role.ADMIN)
+
+
+@pytest.mark.parametrize(
+    ("rights", "words"),
+    [
+        ("[AUTH RIGHTS]\n[[nobody]]\nrole = read\n", "'nobody' in .AUTH RIGHTS. .* has a token"),
+        ("[AUTH RIGHTS]\n[[empty]]\nrole = read\n", "'empty' in .AUTH RIGHTS. .* has a token"),
+        ("[AUTH RIGHTS]\nexample = read\n", "'example' in .AUTH RIGHTS. .* a subsection"),
+        ("[AUTH RIGHTS]\n[[example]]\nrole = root\n", "'root' in ..example.. .* read, run, admin"),
+        ("[AUTH RIGHTS]\n[[example]]\nrole = READ\n", "'READ' in ..example.. "),
+        ("[AUTH RIGHTS]\n[[example]]\nrole = read, run\n", "'read', 'run'. in ..example.. "),
+        ("[AUTH RIGHTS]\n[[example]]\nrole = ''\n", "'' in ..example.. "),
+        ("[AUTH RIGHTS]\n[[example]]\n[[[role]]]\n", "in ..example.. .* a role"),
+        ("[AUTH RIGHTS]\n[[example]]\nrol = read\n", "'rol' in ..example.. .* role or auid"),
+        ("[AUTH RIGHTS]\n[[example]]\nauid = ''\n", "'' in ..example.. .* not empty"),
+        ("[AUTH RIGHTS]\n[[example]]\nauid = a, b\n", "in ..example.. .* one text"),
+        ("[AUTH RIGHT]\n[[example]]\nrole = read\n", "'AUTH RIGHT' in .* .AUTH RIGHTS."),
+        ("[auth rights]\n[[example]]\nrole = read\n", "in .* .AUTH RIGHTS."),
+        ("[AUTHRIGHTS]\n[[example]]\nrole = read\n", "in .* .AUTH RIGHTS."),
+        ("[AUTH RIGHTS]\n[[same]]\nrole = read\n", "'example' and 'same' in .AUTH TOKENS."),
+        ("[AUTH RIGHTS]\n[[same]]\nauid = me\n", "'example' and 'same' in .AUTH TOKENS."),
+    ],
+)
+def test_rights_that_stop_the_start(tokens: TokenFile, rights: str, words: str) -> None:
+    content = f"[AUTH TOKENS]\nexample = password\nempty = ''\nsame = password\n{rights}"
+    with pytest.raises(StartError, match=words) as caught:
+        TokenAuth(tokens.write(content))
+    assert str(tokens.path) in str(caught.value)
+    assert "password" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["t.cfg", "secret"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("AUTH RIGHTS = read\n[AUTH TOKENS]\na = b\n", "'AUTH RIGHTS' in .* a section"),
+        ("[AUTH RIGHTS]\n[[a]]\nrole = read\n", "has no section .AUTH TOKENS."),
+    ],
+)
+def test_lines_of_rights_are_never_tokens(
+    tmp_path: Path, name: str, content: str, words: str
+) -> None:
+    with pytest.raises(StartError, match=words):
+        TokenAuth(TokenFile(tmp_path / name).write(content))
+
+
+def test_one_token_of_two_names_with_the_same_rights(tokens: TokenFile) -> None:
+    content = RIGHTS.replace("watch-token", "chief-token").replace("role = read", "")
+    assert TokenAuth(tokens.write(content)).check(bearing("chief-token")).role is Role.ADMIN
+
+
+def test_rights_change_with_the_file_unless_it_is_bad(tokens: TokenFile) -> None:
+    clock = Clock()
+    auth = TokenAuth(tokens.write(RIGHTS), clock)
+    tokens.write(RIGHTS.replace("role = read", "role = all"))
+    clock.now_s += STAT_PERIOD_S
+    assert auth.check(bearing("watch-token")).role is Role.READ
+    tokens.write(RIGHTS.replace("role = read", "role = run"))
+    clock.now_s += STAT_PERIOD_S
+    assert auth.check(bearing("watch-token")).role is Role.RUN
 
 
 # --- changes --------------------------------------------------------------------------------

@@ -209,7 +209,7 @@ def test_a_service_link_of_kubernetes_is_no_port() -> None:
 
 
 def test_a_file_may_hold_the_tokens_too(ini: Path) -> None:
-    ini.write_text("port = 7\n[AUTH TOKENS]\none = secret\n")
+    ini.write_text("port = 7\n[AUTH TOKENS]\none = secret\n[AUTH RIGHTS]\n[[one]]\nrole = read\n")
     assert settings("--config", str(ini)).port == 7
 
 

@@ -78,6 +78,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         labels: Labels of the client; none begins with `pman.`.
         share_dir: Folder for `/share`, without slashes at its end, or None.
         service_name: Name for the engine's object as sent, or None.
+        has_own_name: Whether the object gets a name that no other job can have.
         manager: The manager that was named in full, or None.
     """
 
@@ -94,6 +95,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     share_dir: str | None = None
     service_name: str | None = None
+    has_own_name: bool = False
     manager: Manager | None = None
 
 
@@ -125,6 +127,7 @@ def order_from_meta(meta: Mapping[str, Any], *, job_name: str = "") -> Order:
         labels=labels(meta),
         share_dir=_share_dir(manager_env),
         service_name=_text(manager_env, "serviceName", "container.manager.env.serviceName"),
+        has_own_name=_has_own_name(block),
         manager=_manager(manager),
     )
 
@@ -222,6 +225,13 @@ def _manager(manager: Mapping[str, Any]) -> Manager | None:
     image = _text(manager, "image", "container.manager.image")
     app = _text(manager, "app", "container.manager.app")
     return Manager(image, app) if image is not None and app is not None else None
+
+
+def _has_own_name(block: Mapping[str, Any]) -> bool:
+    value = block.get("uniqueName", False)
+    if not isinstance(value, bool):
+        raise _wrong("container.uniqueName", value, "true or false")
+    return value
 
 
 def _text(block: Mapping[str, Any], key: str, field: str) -> str | None:

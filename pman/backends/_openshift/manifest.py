@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pman.backends._engine.names import legal_name
+from pman.backends._engine.names import legal_name, own_name
 from pman.backends._engine.order import Order
 from pman.backends._engine.port import INSTANCE_LABEL, JID_LABEL, JOB_LABEL
 from pman.backends._openshift.storage import STREAMS, Storage, bytes_text, storage_of
@@ -78,6 +78,8 @@ def check_env(order: Order) -> None:
 def names_of(order: Order) -> list[str]:
     """Return the names that a Job may have, the wanted one first; the same for each try."""
     name = legal_name(order.jid, FALLBACK_NAME, MAX_NAME)
+    if order.has_own_name:
+        return [own_name(name, order.job_name, MAX_NAME + 1 + SUFFIX_LENGTH)]
     unique = f"{name}-{order.job_name.rsplit('_', 1)[-1][:SUFFIX_LENGTH].lower()}"
     # The command's container is called like the Job, and no two of a pod may share a name.
     return [unique] if name in STREAMS else [name, unique]

@@ -91,6 +91,8 @@ class SwarmEngine(Engine):
             check_manager(order)
         if order.gpus or order.cpu_millis is not None or order.memory_bytes is not None:
             check_resources(order, self._client.get("/nodes", timeout_s=ASK_TIMEOUT_S))
+        if order.has_own_name:
+            return  # its suffix comes with the job; nobody can have that name
         occupant = self._occupant(service_name(order))
         if occupant is not None and not self._is_replaceable(occupant, order):
             raise self._conflict(occupant, order)

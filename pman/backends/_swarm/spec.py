@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pman.backends._engine.names import legal_name
+from pman.backends._engine.names import legal_name, own_name
 from pman.backends._engine.order import Order
 from pman.backends._engine.port import INSTANCE_LABEL, JID_LABEL, JOB_LABEL
 from pman.errors import RequestError, shown
@@ -36,7 +36,15 @@ _NANO_PER_MILLI = 10**6
 
 
 def service_name(order: Order) -> str:
-    """Return the name of a job's service: as sent, else the jid, made legal where it isn't."""
+    """Return the name of a job's service: as sent, else the jid, made legal where it isn't.
+
+    One that asks for it gets a suffix of its own.
+    """
+    name = _wanted_name(order)
+    return own_name(name, order.job_name, MAX_NAME) if order.has_own_name else name
+
+
+def _wanted_name(order: Order) -> str:
     if order.service_name is not None:
         return order.service_name
     if _is_legal(order.jid):

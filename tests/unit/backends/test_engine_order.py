@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pman.backends._engine.names import MAX_NAME, legal_name
+from pman.backends._engine.names import MAX_NAME, legal_name, own_name
 from pman.backends._engine.order import Manager, Order, order_from_meta
 from pman.errors import RequestError
 
@@ -188,3 +188,26 @@ def test_names_are_legal(text: str, name: str) -> None:
 )
 def test_names_of_images(image: str) -> None:
     assert order(container=block("target", image=image)).image == image
+
+
+# --- names that no other job has --------------------------------------------------------------
+
+
+def test_a_name_of_its_own_is_asked_for_in_the_block() -> None:
+    assert not order().has_own_name
+    assert order(container=BLOCK | {"uniqueName": True}).has_own_name
+    with pytest.raises(RequestError) as caught:
+        order(container=BLOCK | {"uniqueName": "yes"})
+    assert caught.value.field == "container.uniqueName"
+
+
+@pytest.mark.parametrize("base", ["a", "a-", "x" * MAX_NAME, f"{'x' * 53}-y"])
+def test_own_names_are_legal_and_differ(base: str) -> None:
+    names = {own_name(base, f"job_{n}") for n in range(100)}
+    assert len(names) == 100
+    assert {legal_name(name, "fallback") for name in names} == names
+
+
+def test_an_own_name_is_the_same_each_time_and_another_with_each_try() -> None:
+    assert own_name("a", "job_1") == own_name("a", "job_1")
+    assert own_name("a", "job_1") != own_name("a", "job_1_r2")

@@ -267,6 +267,17 @@ def test_names_leave_room_for_pods_and_are_unique() -> None:
     assert names_of(order(jid="publish")) == ["publish-b64ea"]
 
 
+@pytest.mark.parametrize(
+    ("jid", "base"),
+    [("Os_1", "os-1"), ("///", "job"), ("x" * 99, "x" * 48), ("publish", "publish")],
+)
+def test_a_job_with_a_name_of_its_own_tries_no_other(jid: str, base: str) -> None:
+    block = {"target": {"image": "local/busybox:1"}, "uniqueName": True}
+    (name,) = names_of(order(jid=jid, container=block))
+    assert name.rpartition("-")[0] == base
+    assert len(name) <= 57
+
+
 # --- storage ------------------------------------------------------------------------------
 
 

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from pman.backends._engine.names import SUFFIX_LENGTH
 from pman.backends._engine.order import Order
+from pman.backends._swarm.engine import SwarmEngine
 from pman.backends._swarm.spec import (
+    MAX_NAME,
     MAX_SIZE,
     check_name,
     check_resources,
@@ -18,6 +21,7 @@ from pman.backends._swarm.spec import (
     service_name,
     service_spec,
 )
+from pman.config import Settings
 from pman.errors import RequestError
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "swarm-010-service-object.json"
@@ -198,3 +202,29 @@ def test_what_is_too_long_for_a_service_is_refused(field: str, values: dict[str,
 
 def test_a_long_command_is_taken() -> None:
     check_size(order(cmd="c" * 131_072, env={"A": "x" * 100_000}))
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"service_name": "as_sent"}, {"jid": "no name!"}, {"jid": "x" * MAX_NAME}]
+)
+def test_a_service_with_a_name_of_its_own(fields: dict[str, str]) -> None:
+    plain = service_name(order(**fields))
+    own = service_name(order(has_own_name=True, **fields))
+    base, _, suffix = own.rpartition("-")
+    assert plain.startswith(base)
+    assert len(suffix) == SUFFIX_LENGTH
+    check_name(order(service_name=own))
+    assert own != service_name(order(has_own_name=True, job_name="job-2", **fields))
+    assert spec(order(has_own_name=True, **fields))["Name"] == own
+
+
+def test_nobody_is_asked_who_has_a_name_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = SwarmEngine(Settings(db_path=tmp_path), "lab", tmp_path)
+    asked: list[str] = []
+    monkeypatch.setattr(engine, "_occupant", asked.append)
+    engine.check(order(has_own_name=True))
+    assert asked == []
+    engine.check(order())
+    assert asked == ["j1"]

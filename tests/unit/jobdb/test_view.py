@@ -86,6 +86,13 @@ def test_service_name_is_shown_where_it_is_a_default() -> None:
     assert view.container_tree(make_job()) is None
 
 
+def test_and_not_where_the_service_has_a_name_of_its_own() -> None:
+    block = {"uniqueName": True, "manager": {"image": "m", "env": {"shareDir": "/s"}}}
+    tree = view.container_tree(make_job("sw-1", backend="swarm", container=block)) or {}
+    assert tree["manager"]["env"] == {"shareDir": "/s"}
+    assert view.with_service_name(block, "sw-1") == block
+
+
 def test_empty_objects_of_a_block_have_contents() -> None:
     job = make_job(backend="swarm", container={"a": {}, "b": [{}]})
     assert view.container_tree(job) == {

@@ -1,4 +1,4 @@
-"""What the actions beyond 2.2 promise, held on every backend alike, with a real daemon and engine."""
+"""What the actions beyond 2.2 promise, held on every backend alike, with real engines."""
 
 from __future__ import annotations
 
