@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
 
 import msgspec
 
@@ -25,8 +24,9 @@ from pman.http.message import Request, Response
 from pman.job.record import Job
 from pman.rest import encoding, idempotency, links, problems
 from pman.rest.openapi import document as openapi_document
-from pman.rest.reading import read_body, read_query
-from pman.rest.routes import JSON, ROUTES, Call, Header, Reply, Route
+from pman.rest.reading import check_names, read_body, read_query
+from pman.rest.route import JSON, Call, Header, Reply, Route
+from pman.rest.routes import ROUTES
 
 #: Carries out an action by name for somebody who may ask for it, and raises for others.
 Perform = Callable[[str, ActionRequest, ActionContext], Outcome | Later]
@@ -137,33 +137,31 @@ class Exchange:
                 field="Accept",
             )
         parameters = links.parameters(self._target.query)
-        query = read_query(parameters, route.query)
-        body: msgspec.Struct | None = None
-        given: dict[str, Any] = {}
-        if route.body is not None:
-            body, given = read_body(request, route.body, is_needed=route.needs_body)
+        query = read_query(parameters, route.query_kind, route.hidden)
+        body = read_body(request, is_needed=route.needs_body) if route.reads == "body" else {}
+        check_names(body, route.body_names, "body field")
         job = _find_job(self._ids[0], context) if self._ids else None
+        key = ""
+        if idempotency.HEADER in route.headers:
+            key = idempotency.read_key(request.header_values(idempotency.HEADER.lower()))
         call = Call(
             route=route,
             path=self._target.path,
             parameters=parameters,
             query=query,
             body=body,
-            given=given,
             media=media,
             job=job,
             last_event_id=self._last_event_id() if "Last-Event-ID" in route.headers else None,
+            idempotency=idempotency.digest(key, caller, body),
             caller=caller,
             context=context,
         )
-        key = ""
-        if idempotency.HEADER in route.headers:
-            key = idempotency.read_key(request.header_values(idempotency.HEADER.lower()))
         wanted = ActionRequest(
             route.meta(call),
             found=None if job is None else [job],
             caller=caller,
-            idempotency=idempotency.digest(key, caller, given),
+            idempotency=call.idempotency,
         )
         return call, wanted
 

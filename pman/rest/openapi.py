@@ -13,7 +13,9 @@ import msgspec
 
 from pman import __version__
 from pman.rest import links, problems
-from pman.rest.routes import JSON, ROUTES, Answer, Route
+from pman.rest.reading import Spelling, spellings
+from pman.rest.route import JSON, Answer, Route
+from pman.rest.routes import ROUTES
 
 Schema = dict[str, Any]
 
@@ -58,9 +60,9 @@ def build() -> dict[str, Any]:
     schemas = _schemas()
     paths: dict[str, Any] = {}
     for route in ROUTES:
-        parameters = schemas.pop(route.query.__name__, {}).get("properties", {})
-        operation = _operation(route, parameters)
-        paths.setdefault(route.path or "/", {})[route.method.lower()] = operation
+        paths.setdefault(route.path or "/", {})[route.method.lower()] = _operation(route)
+        if route.reads == "body":
+            schemas[route.body_name] = _body_schema(route)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -86,11 +88,9 @@ def build() -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Schema]:
+    """Return the schemas of all answers."""
     kinds: dict[Any, None] = {problems.Problem: None}
     for route in ROUTES:
-        kinds[route.query] = None
-        if route.body is not None:
-            kinds[route.body] = None
         for answer in route.answers.values():
             for kind in answer.content.values():
                 kinds.update((each, None) for each in _alternatives(kind) if _is_struct(each))
@@ -98,13 +98,34 @@ def _schemas() -> dict[str, Schema]:
     return schemas
 
 
-def _operation(route: Route, parameters: dict[str, Schema]) -> dict[str, Any]:
+def _struct_schema(kind: type[msgspec.Struct]) -> Schema:
+    """Return the schema of what a client sends, which refers to no other."""
+    _, schemas = msgspec.json.schema_components((kind,), ref_template=_REFERENCE)
+    schema: Schema = schemas.pop(kind.__name__)
+    assert not schemas, f"{kind.__name__} holds other structs"
+    return schema
+
+
+def _body_schema(route: Route) -> Schema:
+    """Return the schema of a body: what the action takes, and what else REST knows."""
+    schema, own = _struct_schema(route.takes), _struct_schema(route.own_body)
+    properties = {**schema["properties"], **own["properties"]}
+    return {
+        "title": route.body_name,
+        "type": "object",
+        "properties": {name: properties[name] for name in route.body_names},
+        "required": [name for name in schema["required"] if name not in route.optional],
+        "additionalProperties": False,
+    }
+
+
+def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {"operationId": route.name, "summary": route.summary}
     if route.description:
         operation["description"] = route.description
-    operation["parameters"] = _parameters(route, parameters)
-    if route.body is not None:
-        content: dict[str, Any] = {"schema": _schema(route.body)}
+    operation["parameters"] = _parameters(route)
+    if route.reads == "body":
+        content: dict[str, Any] = {"schema": {"$ref": _REFERENCE.format(name=route.body_name)}}
         if route.example is not None:
             content["examples"] = {"usual": {"value": route.example}}
         operation["requestBody"] = {"required": route.needs_body, "content": {JSON: content}}
@@ -112,11 +133,12 @@ def _operation(route: Route, parameters: dict[str, Schema]) -> dict[str, Any]:
     return operation
 
 
-def _parameters(route: Route, query: dict[str, Schema]) -> list[Schema]:
+def _parameters(route: Route) -> list[Schema]:
     found: list[Schema] = [_JOB_ID] if "{id}" in route.path else []
-    for name, schema in query.items():
-        description = schema.pop("description")
-        found.append({"name": name, "in": "query", "description": description, "schema": schema})
+    properties = _struct_schema(route.query_kind)["properties"]
+    for name, spelling in spellings(route.query_kind).items():
+        if name not in route.hidden:
+            found.append(_query_parameter(name, properties[name], spelling))
     headers = dict(route.headers)
     if route.method == "GET":
         headers["If-None-Match"] = _IF_NONE_MATCH
@@ -125,6 +147,23 @@ def _parameters(route: Route, query: dict[str, Schema]) -> list[Schema]:
         for name, text in headers.items()
     ]
     return found
+
+
+def _query_parameter(name: str, schema: Schema, spelling: Spelling) -> Schema:
+    """Return a parameter; what is null in JSON is left out of a query."""
+    parameter = {"name": name, "in": "query", "description": schema.pop("description")}
+    if schema.get("default", ...) is None:
+        del schema["default"]
+    forms = [form for form in schema.pop("anyOf", ()) if form != {"type": "null"}]
+    if spelling == "pairs":
+        schema = {"type": "array", "items": {"type": "string", "pattern": "^[^=]+="}}
+    elif spelling == "repeated" and forms:
+        schema = next(form for form in forms if form.get("type") == "array")
+    elif len(forms) == 1:
+        schema |= forms[0]
+    elif forms:
+        schema["anyOf"] = forms
+    return {**parameter, "schema": schema}
 
 
 def _responses(route: Route) -> dict[str, Any]:

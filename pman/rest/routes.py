@@ -6,130 +6,22 @@ becomes an answer.
 
 from __future__ import annotations
 
-import dataclasses
 import uuid
-from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-import msgspec
-
 from pman import __version__
 from pman.actions.backends import BackendList
-from pman.actions.base import NOTHING, ActionContext, Outcome
-from pman.auth import Caller
-from pman.errors import PmanError, RequestError, UnknownJob, shown
-from pman.job.record import Job
+from pman.actions.base import Outcome
+from pman.errors import KeyReused, PmanError, UnknownJob
 from pman.jobdb.jobview import JobView, job_view
-from pman.rest import links, problems, schemas
+from pman.rest import idempotency, links, schemas
+from pman.rest.route import JSON, PROBLEM, Answer, Call, Reply, Route
 
-JSON = "application/json"
 NDJSON = "application/x-ndjson"
 SSE = "text/event-stream"
 TEXT = "text/plain"
-
-Header = tuple[str, str]
-
-#: Content of an answer that is an error.
-PROBLEM = {problems.MEDIA_TYPE: problems.Problem}
-
-
-@dataclasses.dataclass(kw_only=True)
-class Call:
-    """One request, read and checked.
-
-    Attributes:
-        route: What it asks for.
-        path: As sent.
-        parameters: Of the query, as sent.
-        query: The same as the route's struct.
-        body: The route's struct, or None.
-        given: The body as sent, {} for none.
-        media: Media type of the answer.
-        job: The job that the path names, or None.
-        last_event_id: Number of the last event that the client has seen, or None.
-        caller: Who asks.
-        context: The daemon.
-    """
-
-    route: Route
-    path: str
-    parameters: list[tuple[str, str]]
-    query: Any
-    body: Any
-    given: dict[str, Any]
-    media: str
-    job: Job | None
-    last_event_id: int | None
-    caller: Caller
-    context: ActionContext
-
-    @property
-    def the_job(self) -> Job:
-        """The job that the path names, where the route's path has one."""
-        assert self.job is not None
-        return self.job
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Reply:
-    """An answer that is not a stream. Attributes: code; document, NOTHING for none; headers."""
-
-    code: int = HTTPStatus.OK
-    document: Any = NOTHING
-    headers: tuple[Header, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Answer:
-    """One way in which an operation may be answered, for the OpenAPI document.
-
-    Attributes:
-        means: When it is given.
-        content: Media type -> what it holds: a type, or a tuple of types, one of which it is.
-        headers: Name -> description.
-    """
-
-    means: str
-    content: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Route:
-    """One operation.
-
-    Attributes:
-        method, path: Below `links.ROOT`; `{id}` is a job.
-        name: `operationId`.
-        summary, description: For people.
-        action: Name of the action that carries it out, "" for what REST itself knows.
-        meta: Makes the `meta` of the action.
-        answer: Makes the answer of what the action came to.
-        query: What its query is read as.
-        body: What its body is read as, or None.
-        needs_body: Whether there has to be one.
-        media: What it can answer with, the usual one first; never `Problem`'s.
-        answers: By status code; errors that any operation may have are added.
-        headers: Request headers that it looks at: name -> description.
-        example: A body that works.
-    """
-
-    method: str
-    path: str
-    name: str
-    summary: str
-    description: str = ""
-    action: str = ""
-    meta: Callable[[Call], dict[str, Any]] = lambda _: {}
-    answer: Callable[[Call, Outcome], Reply]
-    query: type[msgspec.Struct] = schemas.NoQuery
-    body: type[msgspec.Struct] | None = None
-    needs_body: bool = False
-    media: tuple[str, ...] = (JSON,)
-    answers: Mapping[int, Answer]
-    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    example: Mapping[str, Any] | None = None
+BYTES = "application/octet-stream"
 
 
 # --- POST /jobs -----------------------------------------------------------------------------
@@ -137,38 +29,32 @@ class Route:
 
 def _run_meta(call: Call) -> dict[str, Any]:
     defaults = {"auid": call.caller.auid or "", "jid": str(uuid.uuid4())}
-    meta = {**defaults, **call.given, "threaded": True}
-    if call.query.dry_run:
-        meta["dryRun"] = True
-    return meta
+    meta = {**defaults, **call.body, "threaded": True}
+    return {**meta, "dryRun": True} if call.query.get("dryRun") else meta
 
 
 def _created(call: Call, outcome: Outcome) -> Reply:
-    if outcome.job is None:  # a dry run
-        return Reply(document=outcome.d_ret)
+    job = outcome.job
+    if job is None:
+        return Reply(document=outcome.d_ret)  # a dry run
+    if call.idempotency and job.idempotency != call.idempotency:
+        raise KeyReused(
+            f"the idempotency key came with another request before, which made job {job.name!r};"
+            " expected the same request, or another key",
+            field=idempotency.HEADER,
+        )
     return Reply(
         code=HTTPStatus.CREATED if outcome.is_new else HTTPStatus.OK,
-        document=job_view(outcome.job),
-        headers=(("Location", links.job_path(outcome.job.name)),),
+        document=job_view(job),
+        headers=(("Location", links.job_path(job.name)),),
     )
 
 
 # --- GET /jobs ------------------------------------------------------------------------------
 
 
-def _list_meta(call: Call) -> dict[str, Any]:
-    meta: dict[str, Any] = msgspec.to_builtins(call.query)
-    if not meta["state"]:
-        del meta["state"]
-    labels = dict(_label(each) for each in meta.pop("label"))
-    return {**meta, "label": labels} if labels else meta
-
-
-def _label(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise RequestError(f"label is {shown(text)}, expected key=value", field="label")
-    return key, value
+def _query_meta(call: Call) -> dict[str, Any]:
+    return call.query
 
 
 def _page(call: Call, outcome: Outcome) -> Reply:
@@ -181,7 +67,7 @@ def _page(call: Call, outcome: Outcome) -> Reply:
 
 
 def _job_meta(call: Call) -> dict[str, Any]:
-    return {"job": call.the_job.name, **msgspec.to_builtins(call.query)}
+    return {"job": call.the_job.name, **call.query}
 
 
 def _look_meta(call: Call) -> dict[str, Any]:
@@ -193,7 +79,7 @@ def _delete_meta(call: Call) -> dict[str, Any]:
 
 
 def _cancel_meta(call: Call) -> dict[str, Any]:
-    return {"job": call.the_job.name, **call.given}
+    return {"job": call.the_job.name, **call.body}
 
 
 def _first_job(call: Call, outcome: Outcome) -> Reply:
@@ -218,13 +104,19 @@ def _gone(call: Call, outcome: Outcome) -> Reply:
 
 def _logs_meta(call: Call) -> dict[str, Any]:
     meta = _job_meta(call)
-    if call.media == TEXT:
+    if call.media in (TEXT, BYTES):
         meta["raw"] = True
+    if call.media == BYTES:
+        meta["encoding"] = "base64"  # no text is made of them
+    if call.media == NDJSON:
+        meta["follow"] = True
+    if meta.get("raw"):
+        meta.setdefault("stream", "stdout")
     return meta
 
 
 def _events_meta(call: Call) -> dict[str, Any]:
-    meta: dict[str, Any] = msgspec.to_builtins(call.query)
+    meta = dict(call.query)
     if call.job is not None:
         meta["job"] = call.job.name
     if call.media == SSE:
@@ -256,7 +148,8 @@ _JOB = Answer(means="The job.", content={JSON: JobView})
 _LAST_EVENT_ID = {"Last-Event-ID": "as `since`, from a client that connects again"}
 _EVENTS = {
     200: Answer(
-        means="Events, oldest first; `next` is the `since` of the next request.",
+        means="Events, oldest first; or all that come, as server-sent events, by `Accept` or "
+        "with `follow`.",
         content={JSON: schemas.EventPage, SSE: str},
     )
 }
@@ -288,8 +181,12 @@ ROUTES: tuple[Route, ...] = (
         action="run",
         meta=_run_meta,
         answer=_created,
-        query=schemas.CreateQuery,
-        body=schemas.JobRequest,
+        reads="body",
+        hidden=("threaded",),
+        optional=("auid", "jid"),
+        own_query=schemas.CreateQuery,
+        own_body=schemas.EngineKeys,
+        body_name="JobRequest",
         needs_body=True,
         answers={
             201: Answer(
@@ -324,9 +221,9 @@ ROUTES: tuple[Route, ...] = (
         name="listJobs",
         summary="Jobs by what they are, newest first",
         action="list",
-        meta=_list_meta,
+        reads="query",
+        meta=_query_meta,
         answer=_page,
-        query=schemas.ListQuery,
         answers={
             200: Answer(
                 means="One page.",
@@ -366,7 +263,9 @@ ROUTES: tuple[Route, ...] = (
         action="cancel",
         meta=_cancel_meta,
         answer=_canceled,
-        body=schemas.CancelRequest,
+        reads="body",
+        hidden=("jid", "job", "wait"),
+        body_name="CancelRequest",
         answers={
             202: Answer(means="The job as it is now.", content={JSON: JobView}),
             415: Answer(means="The body is not `application/json`.", content=PROBLEM),
@@ -385,7 +284,8 @@ ROUTES: tuple[Route, ...] = (
         action="wait",
         meta=_job_meta,
         answer=_first_job,
-        query=schemas.WaitQuery,
+        reads="query",
+        hidden=("jid", "job", "mode"),
         answers={200: _JOB},
     ),
     Route(
@@ -396,13 +296,14 @@ ROUTES: tuple[Route, ...] = (
         action="logs",
         meta=_logs_meta,
         answer=_as_it_is,
-        query=schemas.LogsQuery,
-        media=(JSON, TEXT, NDJSON),
+        reads="query",
+        hidden=("jid", "job"),
+        media=(JSON, TEXT, NDJSON, BYTES),
         answers={
             200: Answer(
-                means="By `Accept`: pieces with their place, lines of them as they come, or the "
-                "plain bytes of one stream.",
-                content={JSON: schemas.LogPage, NDJSON: str, TEXT: str},
+                means="By `Accept`: records; the same one a line, as they come, as with `follow`; "
+                "or the bytes of one stream, `stdout` by default, as with `raw`.",
+                content={JSON: schemas.LogPage, NDJSON: str, TEXT: str, BYTES: str},
             )
         },
     ),
@@ -412,9 +313,10 @@ ROUTES: tuple[Route, ...] = (
         name="getJobEvents",
         summary="What has happened to one job",
         action="events",
+        reads="query",
+        hidden=("jid", "job"),
         meta=_events_meta,
         answer=_as_it_is,
-        query=schemas.EventsQuery,
         media=(JSON, SSE),
         answers=_EVENTS,
         headers=_LAST_EVENT_ID,
@@ -425,9 +327,9 @@ ROUTES: tuple[Route, ...] = (
         name="getEvents",
         summary="What has happened",
         action="events",
+        reads="query",
         meta=_events_meta,
         answer=_as_it_is,
-        query=schemas.EventsQuery,
         media=(JSON, SSE),
         answers=_EVENTS,
         headers=_LAST_EVENT_ID,

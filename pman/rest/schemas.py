@@ -1,7 +1,4 @@
-"""What REST reads and answers, as structs; the OpenAPI document is made of them.
-
-What an action takes is declared here again only where a query string or a body differs from `meta`.
-"""
+"""What REST takes beside what actions take, and what it answers; for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -10,175 +7,34 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from pman.job.spec import RunOptions
 from pman.jobdb.jobview import JobView, State
 
-#: Latest moment that is taken for one, UTC epoch seconds; it also keeps infinity out.
-END_OF_TIME = 1e11
-
-Moment = Annotated[float, Meta(ge=0, le=END_OF_TIME)]
+# --- requests -------------------------------------------------------------------------------
 
 
-class Strict(msgspec.Struct, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """What a client sends; a name that is not known is a mistake, and not passed over."""
+class Nothing(msgspec.Struct):
+    """Nothing at all."""
 
 
-# --- queries --------------------------------------------------------------------------------
-
-
-class NoQuery(Strict):
-    """No parameters."""
-
-
-class CreateQuery(Strict):
+class CreateQuery(msgspec.Struct, rename="camel"):
     """Parameters of `POST /jobs`."""
 
-    dry_run: Annotated[bool, Meta(description="say what would be made, and make nothing")] = False
+    dry_run: Annotated[bool, Meta(description="Say what would be made, and make nothing.")] = False
 
 
-class ListQuery(Strict):
-    """Parameters of `GET /jobs`; all that is given must be true of a job."""
+class EngineKeys(msgspec.Struct, kw_only=True):
+    """Keys of `run` that only backends of containers read."""
 
-    state: Annotated[list[State], Meta(description="one of these states")] = []
-    jid: Annotated[str, Meta(description="this job id")] | UnsetType = UNSET
-    jid_prefix: Annotated[str, Meta(description="a job id that begins so")] | UnsetType = UNSET
-    auid: Annotated[str, Meta(description="this apparent user")] | UnsetType = UNSET
-    backend: Annotated[str, Meta(description="this backend")] | UnsetType = UNSET
-    label: Annotated[
-        list[Annotated[str, Meta(extra_json_schema={"pattern": "^[^=]+="})]],
-        Meta(description="`key=value`: this label, with this value"),
-    ] = []
-    since: (
-        Annotated[Moment, Meta(description="accepted then or later, UTC epoch seconds")] | UnsetType
-    ) = UNSET
-    until: (
-        Annotated[Moment, Meta(description="accepted before then, UTC epoch seconds")] | UnsetType
-    ) = UNSET
-    limit: Annotated[int, Meta(ge=1, le=1000, description="most jobs of one page")] = 100
-    cursor: Annotated[str, Meta(description="`next` of the page before")] | UnsetType = UNSET
-
-
-class WaitQuery(Strict):
-    """Parameters of `GET /jobs/{id}/wait`."""
-
-    timeout: Annotated[
-        float, Meta(ge=0, le=3600, description="most that the answer may take, seconds")
-    ] = 60.0
-
-
-class LogsQuery(Strict):
-    """Parameters of `GET /jobs/{id}/logs`."""
-
-    stream: (
-        Annotated[Literal["stdout", "stderr", "both"], Meta(description="which stream")] | UnsetType
-    ) = UNSET
-    part: (
-        Annotated[int, Meta(ge=0, le=100_000, description="which part or worker, from 0")]
-        | UnsetType
-    ) = UNSET
-    attempt: (
-        Annotated[int, Meta(ge=1, le=100_000, description="which try; the newest by default")]
-        | UnsetType
-    ) = UNSET
-    offset: Annotated[int, Meta(ge=0, le=2**53, description="begin at this byte")] | UnsetType = (
-        UNSET
-    )
-    tail_lines: (
-        Annotated[int, Meta(ge=0, le=10_000_000, description="only the last lines")] | UnsetType
-    ) = UNSET
-    tail_bytes: (
-        Annotated[int, Meta(ge=0, le=2**53, description="only the last bytes")] | UnsetType
-    ) = UNSET
-    limit: (
-        Annotated[int, Meta(ge=1, le=2**53, description="most bytes of one answer")] | UnsetType
-    ) = UNSET
-    cursor: Annotated[str, Meta(description="`next` of the answer before")] | UnsetType = UNSET
-    follow: Annotated[bool, Meta(description="go on until the job has ended")] = False
-    encoding: (
-        Annotated[
-            Literal["utf-8", "base64"],
-            Meta(description="how bytes are spelled in JSON"),
-        ]
-        | UnsetType
-    ) = UNSET
-    raw: Annotated[bool, Meta(description="the bytes of one stream, as with `text/plain`")] = False
-
-
-class EventsQuery(Strict):
-    """Parameters of both `/events`."""
-
-    since: (
-        Annotated[int, Meta(ge=0, le=2**53, description="only events with a greater number")]
-        | UnsetType
-    ) = UNSET
-    wait: Annotated[
-        float, Meta(ge=0, le=3600, description="wait so long for the first one, seconds")
-    ] = 0.0
-    limit: (
-        Annotated[int, Meta(ge=1, le=1000, description="most events of one answer")] | UnsetType
-    ) = UNSET
-    follow: Annotated[bool, Meta(description="a stream of server-sent events")] = False
-
-
-# --- bodies ---------------------------------------------------------------------------------
-
-
-class _EngineKeys(Strict):
-    """Keys of 2.2 that only backends read, and which therefore `RunOptions` does not have."""
-
-    number_of_workers: (
-        Annotated[int | str, Meta(description="Containers of the job.")] | UnsetType
-    ) = msgspec.field(default=UNSET, name="number_of_workers")
+    number_of_workers: Annotated[int | str, Meta(description="Containers of the job.")] = 1
     cpu_limit: (
         Annotated[int | str, Meta(description="Thousandths of a CPU for each container.")]
         | UnsetType
-    ) = msgspec.field(default=UNSET, name="cpu_limit")
+    ) = UNSET
     memory_limit: (
         Annotated[int | str, Meta(description="MiB for each container, or with a unit.")]
         | UnsetType
-    ) = msgspec.field(default=UNSET, name="memory_limit")
-    gpu_limit: Annotated[int | str, Meta(description="GPUs for each container.")] | UnsetType = (
-        msgspec.field(default=UNSET, name="gpu_limit")
-    )
-
-
-def _job_fields() -> list[tuple[str, Any, Any]]:
-    """Return the fields of `JobRequest`: what `run` takes, but that it never waits for the end."""
-    own = {
-        "auid": Annotated[str, Meta(description="Whose job it is; of nobody by default.")],
-        "jid": Annotated[str, Meta(description="Id of the job; a fresh UUID by default.")],
-    }
-    found: list[tuple[str, Any, Any]] = []
-    for field in (*msgspec.structs.fields(RunOptions), *msgspec.structs.fields(_EngineKeys)):
-        if field.name in own:
-            spelled = msgspec.field(default=UNSET)
-            found.append((field.name, own[field.name] | UnsetType, spelled))
-        elif field.name != "threaded":
-            spelled = msgspec.field(default=field.default, name=field.encode_name)
-            found.append((field.name, field.type, spelled))
-    return found
-
-
-JobRequest = msgspec.defstruct(
-    "JobRequest", _job_fields(), module=__name__, kw_only=True, forbid_unknown_fields=True
-)
-JobRequest.__doc__ = "What to run: `cmd` or `argv`, and whatever else `run` takes."
-
-
-class CancelRequest(Strict):
-    """How to end a job; nothing has to be said."""
-
-    grace: (
-        Annotated[
-            float,
-            Meta(ge=0, le=86400, description="from asking to forcing, seconds; else --killGrace"),
-        ]
-        | UnsetType
     ) = UNSET
-    signal: (
-        Annotated[int | str, Meta(description='asks the job to end: `"INT"`, `2`; else SIGTERM')]
-        | UnsetType
-    ) = UNSET
+    gpu_limit: Annotated[int | str, Meta(description="GPUs for each container.")] = 0
 
 
 # --- answers --------------------------------------------------------------------------------
@@ -191,14 +47,41 @@ class JobPage(msgspec.Struct):
     next: Annotated[str | None, Meta(description="`cursor` of the next page, null for the last")]
 
 
-class DryRun(msgspec.Struct):
+class DryRun(msgspec.Struct, rename="camel"):
     """What would be made."""
 
+    dry_run: Annotated[dict[str, Any], Meta(description="the engine's object, or the process")]
     backend: Annotated[str, Meta(description="where it would run")]
-    plan: Annotated[dict[str, Any], Meta(description="the engine's object, or the process")]
 
 
-class EventView(msgspec.Struct, rename="camel"):
+class LogRecord(msgspec.Struct, kw_only=True):
+    """A piece of what a job has printed, or word that a piece was dropped."""
+
+    part: Annotated[int, Meta(description="part or worker, from 0")]
+    stream: Literal["stdout", "stderr"]
+    attempt: Annotated[int, Meta(description="which try printed it, from 1")]
+    offset: Annotated[int, Meta(description="of its first byte in the stream")]
+    next: Annotated[int, Meta(description="offset behind its last byte")]
+    text: str | UnsetType = UNSET
+    base64: Annotated[str, Meta(description="instead of `text`")] | UnsetType = UNSET
+    dropped: (
+        Annotated[tuple[int, int], Meta(description="instead: these bytes are no more")] | UnsetType
+    ) = UNSET
+    cursor: Annotated[str, Meta(description="goes on behind this")] | UnsetType = UNSET
+
+
+class LogPage(msgspec.Struct, rename="camel"):
+    """What a job has printed, or the next of it."""
+
+    job: Annotated[str, Meta(description="`id` of the job")]
+    jid: str
+    state: Annotated[State | None, Meta(description="null: it was deleted meanwhile")]
+    cursor: Annotated[str, Meta(description="goes on behind this")]
+    is_complete: Annotated[bool, Meta(description="whether nothing will ever follow")]
+    records: list[LogRecord]
+
+
+class EventView(msgspec.Struct, rename="camel", kw_only=True):
     """One thing that has happened to a job."""
 
     seq: Annotated[int, Meta(description="number; later events have greater ones")]
@@ -216,20 +99,16 @@ class EventView(msgspec.Struct, rename="camel"):
     attempt: int
     progress: float | None
     progress_text: str
+    labels: dict[str, str] | None
 
 
-class EventPage(msgspec.Struct):
+class EventPage(msgspec.Struct, rename="camel"):
     """Events, oldest first."""
 
     events: list[EventView]
     next: Annotated[int, Meta(description="`since` of the next request")]
-
-
-class LogPage(msgspec.Struct):
-    """Pieces of what a job has printed."""
-
-    chunks: list[dict[str, Any]]
-    next: Annotated[str | None, Meta(description="`cursor` of the next answer")]
+    first_seq: Annotated[int, Meta(description="number of the oldest event that is kept")]
+    gap: Annotated[bool, Meta(description="whether events before these have been forgotten")]
 
 
 class Index(msgspec.Struct):

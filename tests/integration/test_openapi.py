@@ -6,6 +6,7 @@ run nowhere.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -20,6 +21,8 @@ from hypothesis import HealthCheck, settings
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
+import pman.actions
+from pman.actions import ACTIONS
 from pman.rest.openapi import build
 
 STUB_DAEMON = Path(__file__).parents[1] / "stub_daemon.py"
@@ -34,10 +37,9 @@ MAX_WAIT_S = 0.02
 #: a truth value are taken beside `true` and `false`.
 NOT_CHECKED = [positive_data_acceptance, negative_data_rejection]
 
+ACTIONS.load(pman.actions)
 DOCUMENT = build()
-SCHEMA = schemathesis.openapi.from_dict(
-    DOCUMENT, config=SchemathesisConfig.from_dict({"seed": 6})
-)
+SCHEMA = schemathesis.openapi.from_dict(DOCUMENT, config=SchemathesisConfig.from_dict({"seed": 6}))
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +63,8 @@ def send(case: schemathesis.Case, daemon: DaemonProcess) -> None:
     """Send what was made up, without the long waits that it may ask for; check the answer."""
     query = case.query if isinstance(case.query, dict) else {}
     for name in ("timeout", "wait"):
-        if isinstance(query.get(name), (int, float)):
-            query[name] = min(query[name], MAX_WAIT_S)
+        with contextlib.suppress(TypeError, ValueError):  # it is no number, which is refused
+            query[name] = min(float(query.get(name, 0)), MAX_WAIT_S)
     if case.operation.path.endswith("/wait"):
         query.setdefault("timeout", MAX_WAIT_S)
     query.pop("follow", None)  # a stream that has no end

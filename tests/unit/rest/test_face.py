@@ -46,7 +46,8 @@ def played(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             made: Outcome = outcomes[name]
             return made
 
-        return Action(perform, None, Role.READ, None)
+        action = known(name)
+        return Action(perform, None, Role.READ, None if action is None else action.takes)
 
     monkeypatch.setattr(ACTIONS, "get", get)
     return outcomes
