@@ -57,12 +57,13 @@ def document() -> bytes:
 
 def build() -> dict[str, Any]:
     """Return the document."""
-    schemas = _schemas()
+    asked, schemas = _schemas()
     paths: dict[str, Any] = {}
     for route in ROUTES:
-        paths.setdefault(route.path or "/", {})[route.method.lower()] = _operation(route)
+        operation = _operation(route, asked[route.query_kind.__name__])
+        paths.setdefault(route.path or "/", {})[route.method.lower()] = operation
         if route.reads == "body":
-            schemas[route.body_name] = _body_schema(route)
+            schemas[route.body_name] = _body_schema(route, asked)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -87,29 +88,23 @@ def build() -> dict[str, Any]:
     }
 
 
-def _schemas() -> dict[str, Schema]:
-    """Return the schemas of all answers."""
-    kinds: dict[Any, None] = {problems.Problem: None}
+def _schemas() -> tuple[dict[str, Schema], dict[str, Schema]]:
+    """Return the schemas of what is asked for, and those of all that they and answers refer to."""
+    asked: dict[Any, None] = {}
+    answered: dict[Any, None] = {problems.Problem: None}
     for route in ROUTES:
+        asked.update(dict.fromkeys((route.query_kind, route.takes, route.own_body)))
         for answer in route.answers.values():
             for kind in answer.content.values():
-                kinds.update((each, None) for each in _alternatives(kind) if _is_struct(each))
-    _, schemas = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
-    return schemas
+                answered.update((each, None) for each in _alternatives(kind) if _is_struct(each))
+    _, schemas = msgspec.json.schema_components({**asked, **answered}, ref_template=_REFERENCE)
+    return {kind.__name__: schemas.pop(kind.__name__) for kind in asked}, schemas
 
 
-def _struct_schema(kind: type[msgspec.Struct]) -> Schema:
-    """Return the schema of what a client sends, which refers to no other."""
-    _, schemas = msgspec.json.schema_components((kind,), ref_template=_REFERENCE)
-    schema: Schema = schemas.pop(kind.__name__)
-    assert not schemas, f"{kind.__name__} holds other structs"
-    return schema
-
-
-def _body_schema(route: Route) -> Schema:
+def _body_schema(route: Route, asked: dict[str, Schema]) -> Schema:
     """Return the schema of a body: what the action takes, and what else REST knows."""
-    schema, own = _struct_schema(route.takes), _struct_schema(route.own_body)
-    properties = {**schema["properties"], **own["properties"]}
+    schema = asked[route.takes.__name__]
+    properties = {**schema["properties"], **asked[route.own_body.__name__]["properties"]}
     return {
         "title": route.body_name,
         "type": "object",
@@ -119,11 +114,11 @@ def _body_schema(route: Route) -> Schema:
     }
 
 
-def _operation(route: Route) -> dict[str, Any]:
+def _operation(route: Route, query: Schema) -> dict[str, Any]:
     operation: dict[str, Any] = {"operationId": route.name, "summary": route.summary}
     if route.description:
         operation["description"] = route.description
-    operation["parameters"] = _parameters(route)
+    operation["parameters"] = _parameters(route, query)
     if route.reads == "body":
         content: dict[str, Any] = {"schema": {"$ref": _REFERENCE.format(name=route.body_name)}}
         if route.example is not None:
@@ -133,12 +128,11 @@ def _operation(route: Route) -> dict[str, Any]:
     return operation
 
 
-def _parameters(route: Route) -> list[Schema]:
+def _parameters(route: Route, query: Schema) -> list[Schema]:
     found: list[Schema] = [_JOB_ID] if "{id}" in route.path else []
-    properties = _struct_schema(route.query_kind)["properties"]
     for name, spelling in spellings(route.query_kind).items():
         if name not in route.hidden:
-            found.append(_query_parameter(name, properties[name], spelling))
+            found.append(_query_parameter(name, query["properties"][name], spelling))
     headers = dict(route.headers)
     if route.method == "GET":
         headers["If-None-Match"] = _IF_NONE_MATCH
@@ -151,6 +145,7 @@ def _parameters(route: Route) -> list[Schema]:
 
 def _query_parameter(name: str, schema: Schema, spelling: Spelling) -> Schema:
     """Return a parameter; what is null in JSON is left out of a query."""
+    schema = dict(schema)
     parameter = {"name": name, "in": "query", "description": schema.pop("description")}
     if schema.get("default", ...) is None:
         del schema["default"]
