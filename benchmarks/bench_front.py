@@ -71,6 +71,7 @@ def serve_pman(work: Callable[[bytes], bytes], listeners: int, *, by_front: bool
     from pman.http.message import Request, Response
     from pman.services.front import Front
     from pman.services.listener import Listener
+    from pman.services.pump import Pump
 
     class Handler:
         def handle(self, request: Request) -> Response:
@@ -85,7 +86,9 @@ def serve_pman(work: Callable[[bytes], bytes], listeners: int, *, by_front: bool
     sys.setswitchinterval(0.0005)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     settings = Settings(port=0, db_path=Path("/nonexistent"), listeners=listeners)
-    front = Front(context, settings, Handler())
+    pump = Pump()
+    pump.start()
+    front = Front(context, settings, Handler(), pump)
     front.start()
     front.wait_ready()
     services = [
@@ -96,7 +99,7 @@ def serve_pman(work: Callable[[bytes], bytes], listeners: int, *, by_front: bool
         listener.start()
     print(front.port, flush=True)
     sys.stdin.read()
-    for service in (front, *services):
+    for service in (front, *services, pump):
         service.request_stop()
         service.join(time.monotonic() + 10)
 

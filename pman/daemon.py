@@ -36,6 +36,7 @@ from pman.services.errands import Errands
 from pman.services.front import Front
 from pman.services.keeper import Keeper
 from pman.services.listener import Listener
+from pman.services.pump import Pump
 from pman.services.saver import Saver
 from pman.services.timers import Timers
 from pman.services.writer import Writer
@@ -117,7 +118,8 @@ class Daemon:
                 ),
                 auth,
             )
-            front = Front(context, settings, dispatcher)
+            pump = Pump()
+            front = Front(context, settings, dispatcher, pump)
             listeners = [
                 Listener(context, n, dispatcher, front.exchange, front.listener_endpoint)
                 for n in range(settings.listeners)
@@ -133,10 +135,13 @@ class Daemon:
                 jobs = [job for job in unfinished if job.backend == backend.name]
                 errands.submit(backend.reconcile, jobs)
             self._name_left_behind(unfinished)
-            self._start([keeper, *listeners, front, directives])
+            self._start([keeper, pump, *listeners, front, directives])
             self._announce(front)
             self._stop.wait()
-            return self._finish()
+            code = self._finish()
+            front.request_stop()  # first, so that nobody comes who would have to wait
+            timers.hurry()
+            return code
         finally:
             self._stop_services()
             context.destroy(linger=0)

@@ -128,6 +128,8 @@ class Dispatcher:
         outcome = action.perform(wanted, self._context)
         if isinstance(outcome, Later):
             outcome.subscribe(lambda _: None)
+        elif outcome.stream is not None:
+            outcome.stream.close()
 
     # --- the way of one request -----------------------------------------------------------
 
@@ -275,6 +277,8 @@ class Dispatcher:
             outcome.subscribe(lambda _: None)
         elif outcome.code >= 400:
             return outcome
+        elif outcome.stream is not None:
+            outcome.stream.close()
         return Outcome(True)
 
     def _put(self, document: Any, envelope: Envelope, caller: Caller) -> Outcome:
@@ -349,6 +353,10 @@ class Dispatcher:
             return form.refuse(PmanError("pman failed to carry this out; its log says why"))
 
     def _reply(self, outcome: Outcome, request: Request, envelope: Envelope) -> Response:
+        if outcome.stream is not None:
+            headers = (*self._headers(outcome.code, request), *outcome.headers)
+            content_type = outcome.content_type or self._content_type
+            return Response(outcome.code, b"", content_type, headers, outcome.stream)
         envelope.d_ret = ABSENT if outcome.d_ret is NOTHING else outcome.d_ret
         return self._response(outcome.code, envelope.build(outcome.status), request)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from io import BufferedReader
 from pathlib import Path
 
 from pman.errors import SnapshotError
+from pman.job.record import run_name
 
 #: Streams of one part or worker.
 STREAMS = ("stdout", "stderr")
@@ -73,31 +74,37 @@ class OutputFiles:
         text = raw.decode("utf-8", "replace")
         return f"[pman: {missing} bytes before this are not shown]\n{text}" if missing else text
 
-    def size_bytes(self, job_name: str) -> int:
-        """Return the size of all that one job has printed; what can't be looked at counts as 0."""
-        try:
-            with os.scandir(self.folder(job_name)) as entries:
-                return sum(_size_bytes(entry.stat(follow_symlinks=False)) for entry in entries)
-        except OSError:
-            return 0
+    def size_bytes(self, job_name: str, attempts: int = 1) -> int:
+        """Return the size of all that one job has printed; what can't be looked at counts as 0.
 
-    def remove(self, job_name: str) -> None:
+        Args:
+            attempts: How often it was tried; see `Job.attempt`.
+        """
+        return sum(_folder_bytes(folder) for folder in self._folders(job_name, attempts))
+
+    def remove(self, job_name: str, attempts: int = 1) -> None:
         """Remove the output of one job, and the day's folder when that is empty.
 
         Nothing there is not an error.
 
+        Args:
+            attempts: How often it was tried; see `Job.attempt`.
         Raises:
             OSError: A file can't be removed.
         """
-        folder = self.folder(job_name)
-        try:
-            for entry in os.scandir(folder):
-                os.unlink(entry.path)
-            folder.rmdir()
-        except FileNotFoundError:
-            return
-        with contextlib.suppress(OSError):  # not empty, or gone already
-            folder.parent.rmdir()
+        for folder in self._folders(job_name, attempts):
+            try:
+                for entry in os.scandir(folder):
+                    os.unlink(entry.path)
+                folder.rmdir()
+            except FileNotFoundError:
+                continue
+            with contextlib.suppress(OSError):  # not empty, or gone already
+                folder.parent.rmdir()
+
+    def _folders(self, job_name: str, attempts: int) -> Iterator[Path]:
+        for attempt in range(1, attempts + 1):
+            yield self.folder(run_name(job_name, attempt))
 
 
 def joined(texts: Iterable[str]) -> str:
@@ -114,6 +121,14 @@ def joined(texts: Iterable[str]) -> str:
         kept.append(text)
         left -= len(text)
     return "".join(kept)
+
+
+def _folder_bytes(folder: Path) -> int:
+    try:
+        with os.scandir(folder) as entries:
+            return sum(_size_bytes(entry.stat(follow_symlinks=False)) for entry in entries)
+    except OSError:
+        return 0
 
 
 def _size_bytes(stat: os.stat_result) -> int:

@@ -41,7 +41,7 @@ def dumps(document: Any) -> bytes:
     """
     raw = _format(_encode(document), indent=4)
     if not raw.isascii():
-        return json.dumps(document, indent=4).encode("ascii")
+        return json.dumps(msgspec.to_builtins(document), indent=4).encode("ascii")
     return raw.replace(b"\x7f", b"\\u007f")  # which json takes for no character of ASCII
 
 

@@ -23,6 +23,7 @@ from pman.config import Settings
 from pman.dispatcher import Dispatcher
 from pman.http.deferred import Deferred
 from pman.http.message import Request, Response
+from pman.http.streaming import Body
 from pman.jobdb.store import JobStore
 from pman.output import OutputFiles
 from pman.services.errands import Errands
@@ -61,6 +62,14 @@ class Harness:
 
     def post(self, action: Any, meta: Any, **more: Any) -> Answer:
         return self.send("POST", body={"payload": {"action": action, "meta": meta}}, **more)
+
+    def stream(self, action: str, meta: Any) -> tuple[Response, Body]:
+        """Carry out one request whose reply is a stream."""
+        body = json.dumps({"payload": {"action": action, "meta": meta}}).encode()
+        response = self.dispatcher.handle(Request("POST", "/api/v1/cmd", body=body))
+        assert isinstance(response, Response)
+        assert response.stream is not None, response.body
+        return response, response.stream
 
     def run(self, cmd: str, jid: Any = "job-1", **meta: Any) -> Answer:
         return self.post("run", {"cmd": cmd, "auid": "t", "jid": jid, "threaded": True, **meta})

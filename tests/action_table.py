@@ -95,6 +95,17 @@ def _lists(job: Target) -> list[Meta]:
     ]
 
 
+def _logs(job: Target) -> list[Meta]:
+    return [
+        {"jid": job.jid},
+        {"job": job.name},
+        {"jid": job.jid, "stream": "stdout", "part": 0, "offset": 0},
+        {"jid": job.jid, "attempt": 2},
+        {"job": job.name, "follow": True},
+        {"job": job.name, "raw": True, "stream": "stdout"},
+    ]
+
+
 def _waits(job: Target) -> list[Meta]:
     return [*_naming(job, timeout=0), *_naming(job, timeout=0, mode="any")]
 
@@ -117,6 +128,7 @@ ACTION_TABLE: dict[str, Entry] = {
     "hello": Entry(False, lambda job: [{"askAbout": "echoBack", "echoBack": job.jid}]),
     "info": Entry(False, _selecting),
     "list": Entry(False, _lists),
+    "logs": Entry(False, _logs),
     "quit": Entry(True, lambda _: [{}, {"saveDB": True}]),
     "run": Entry(True, _runs),
     "search": Entry(False, _searches),

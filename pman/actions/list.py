@@ -64,7 +64,7 @@ def list_jobs(request: ActionRequest, context: ActionContext) -> Outcome:
     page = found[: wanted.limit]
     has_more = len(found) > len(page)
     answer: dict[str, Any] = {
-        "jobs": [msgspec.to_builtins(job_view(job)) for job in page],
+        "jobs": [job_view(job) for job in page],
         "next": _cursor(page[-1].order) if has_more else None,
     }
     return Outcome(True, answer)

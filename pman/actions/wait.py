@@ -81,7 +81,7 @@ class _Waiting:
             shown = [self._context.store.get(name) or job for name, job in self._jobs.items()]
         answer: dict[str, Any] = {
             "isDone": is_done,
-            "jobs": [msgspec.to_builtins(job_view(job)) for job in shown],
+            "jobs": [job_view(job) for job in shown],
         }
         return Outcome(is_done, answer)
 

@@ -158,4 +158,4 @@ def discard(job: Job, backends: Mapping[str, Backend], output: OutputFiles) -> N
     backend = backends.get(job.backend)
     if backend is not None:
         backend.remove(job)
-    output.remove(job.name)
+    output.remove(job.name, job.attempt)

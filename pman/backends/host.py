@@ -149,7 +149,7 @@ class HostBackend(Backend):
     def remove(self, job: Job) -> None:
         """Let the shepherd forget the job, and remove its output."""
         self.settled(job)
-        self.context.output.remove(job.name)
+        self.context.output.remove(job.name, job.attempt)
 
     def close(self) -> None:
         """Hang up; jobs and shepherd run on."""

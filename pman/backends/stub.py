@@ -178,7 +178,7 @@ class StubBackend(Backend):
         """Forget a job, and remove its output."""
         self.settled(job)
         self._engine.starts.pop(job.name, None)
-        self.context.output.remove(job.name)
+        self.context.output.remove(job.name, job.attempt)
 
     def close(self) -> None:
         """Report nothing any more."""

@@ -13,6 +13,10 @@ from pman.http.message import Response
 #: Interim reply to `Expect: 100-continue`. Source: RFC 9110, section 15.2.1.
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
+#: What the body of a stream is framed with. Source: RFC 9112, section 7.1.
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
 #: `connection` of `head()`.
 KEEP_ALIVE = b"Connection: keep-alive\r\n"
 CLOSE = b"Connection: close\r\n"
@@ -38,6 +42,23 @@ def head(response: Response, *, connection: bytes, now_s: int) -> bytes:
     common = _common(now_s, response.content_type, has_content)
     more = _fields(response.headers) if response.headers else b""
     return b"%b%b%b%b\r\n" % (first, common, connection, more)
+
+
+def stream_head(response: Response, *, connection: bytes, now_s: int, is_chunked: bool) -> bytes:
+    """As `head`, for a body whose length nobody knows yet.
+
+    Args:
+        is_chunked: Whether it is sent in chunks; else it ends with the connection.
+    """
+    coding = CHUNKED if is_chunked else b""
+    common = _common(now_s, response.content_type, True)
+    more = _fields(response.headers) if response.headers else b""
+    return b"%b%b%b%b%b\r\n" % (_status_line(response.status), coding, common, connection, more)
+
+
+def chunk(raw: bytes) -> bytes:
+    """Return a piece of a body, not empty, as a chunk."""
+    return b"%x\r\n%b\r\n" % (len(raw), raw)
 
 
 @functools.cache

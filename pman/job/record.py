@@ -31,6 +31,11 @@ def job_name_of(run_name: str) -> str:
     return _TRY.sub("", run_name)
 
 
+def run_name(job_name: str, attempt: int) -> str:
+    """Return the name by which backend and output know one try of a job, counted from 1."""
+    return job_name if attempt == 1 else f"{job_name}_r{attempt}"
+
+
 class HostFacts(msgspec.Struct, frozen=True, gc=False):
     """The machine a job ran on, as a sub-job of 2.2 reports it.
 
@@ -163,7 +168,7 @@ class Job(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     @property
     def run_name(self) -> str:
         """Name by which backend and output know the newest try: `name`, or `<name>_r<attempt>`."""
-        return self.name if self.attempt == 1 else f"{self.name}_r{self.attempt}"
+        return run_name(self.name, self.attempt)
 
 
 def new_job(spec: JobSpec, backend: str, now_s: float) -> Job:

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Container
 from pathlib import Path
 
+from pman.job.record import job_name_of
 from pman.jobdb.record_json import is_job_name
 
 _log = logging.getLogger(__name__)
@@ -36,7 +37,8 @@ def set_aside(root: Path, known: Container[str]) -> int:
             if not (len(day) == 8 and day.isdecimal()):
                 continue
             for name in _folders(root / day):
-                if is_job_name(name) and name.startswith(day) and name not in known:
+                job = job_name_of(name)
+                if is_job_name(job) and name.startswith(day) and job not in known:
                     aside.mkdir(mode=0o700, exist_ok=True)
                     (root / day / name).rename(aside / name)
                     count += 1

@@ -20,6 +20,7 @@ from pman.config import Settings
 from pman.errors import PmanError
 from pman.http.message import Request
 from pman.services.exchange import Handler, Slot
+from pman.services.pump import Piece, Pump, Stream
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,8 @@ class Client:
         identity: Name that libzmq gave it.
         slots: Requests whose replies have not been written, oldest first.
         waiting: Those of them that no listener has got.
-        is_running: Whether a listener has one of them, or one is deferred.
+        is_running: Whether a listener has one of them, or one is deferred, or being sent as a
+            stream.
         is_queued: Whether the dealer knows of `waiting`.
         out: Pieces that libzmq did not take.
         out_bytes: Their size.
@@ -100,12 +102,14 @@ class ClientSide(abc.ABC, Generic[C]):
         settings: Settings,
         handler: Handler,
         enqueue: Callable[[Client], None],
+        pump: Pump,
     ) -> None:
         """Prepare.
 
         Args:
             socket: ROUTER, bound; stays the caller's to close.
             enqueue: Told of a client that may have something waiting.
+            pump: Reads and closes the bodies of replies that are streams.
         """
         self.socket = socket
         # What `socket.send` comes to; its checks of arguments cost as much as the rest.
@@ -119,6 +123,7 @@ class ClientSide(abc.ABC, Generic[C]):
         self.next_retry = NEVER
         self.is_draining = False
         self._enqueue = enqueue
+        self._pump = pump
         self._stalled: dict[bytes, C] = {}
         self._retry_s = MIN_RETRY_S
 
@@ -133,6 +138,14 @@ class ClientSide(abc.ABC, Generic[C]):
     @abc.abstractmethod
     def sweep(self, now: float) -> None:
         """Act on deadlines that have passed, and set `next_sweep`."""
+
+    @abc.abstractmethod
+    def take_piece(self, stream: Stream, piece: bytes | Piece, now: float) -> None:
+        """Send what the pump has read."""
+
+    @abc.abstractmethod
+    def end_streams(self, now: float) -> None:
+        """End all streams behind what was read of them; those to come end at once, too."""
 
     @abc.abstractmethod
     def close_all(self) -> None:
@@ -150,6 +163,8 @@ class ClientSide(abc.ABC, Generic[C]):
             client.is_running = False
             if not client.is_gone:
                 self.flush(client, now)  # type: ignore[arg-type]  # only ours are ever enqueued
+            elif slot.response is not None and slot.response.stream is not None:
+                self._pump.drop(slot.response.stream)
             self._offer(client)
 
     def accept(self, client: C, slot: Slot, request: Request) -> None:
@@ -194,12 +209,19 @@ class ClientSide(abc.ABC, Generic[C]):
     def forget(self, client: C) -> None:
         """Drop a client that is gone; its requests are still carried out."""
         client.is_gone = True
-        client.slots.clear()
+        self._drop_slots(client)
         client.out.clear()
         client.out_bytes = 0
         client.deadline = NEVER
         self._stalled.pop(client.identity, None)
         self.clients.pop(client.identity, None)
+
+    def _drop_slots(self, client: C) -> None:
+        """Let go of replies that nobody gets any more."""
+        for slot in client.slots:
+            if slot.response is not None and slot.response.stream is not None:
+                self._pump.drop(slot.response.stream)
+        client.slots.clear()
 
     def _queue(self, client: C, piece: tuple[bytes | memoryview, ...], now: float) -> None:
         before = client.out_bytes

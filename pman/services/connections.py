@@ -13,7 +13,9 @@ import logging
 import os
 import resource
 import socket as os_socket
+import struct
 import time
+from collections.abc import Callable
 
 import zmq
 
@@ -22,6 +24,7 @@ from pman.errors import PmanError, RequestTimeout
 from pman.http import writer
 from pman.http.message import Request, Response
 from pman.http.parser import Rejection, RequestParser
+from pman.http.streaming import Body
 from pman.services.clients import (
     MAX_IN_FLIGHT,
     NEVER,
@@ -31,6 +34,7 @@ from pman.services.clients import (
     ClientSide,
 )
 from pman.services.exchange import Slot
+from pman.services.pump import Piece, Stream
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +78,7 @@ class Connection(Client):
         charged_bytes: What it has of `HttpClients.buffered_bytes`.
         sent_bytes: Size of all replies.
         descriptor: Of libzmq's socket, and the inode by which to know that it still is that socket.
+        stream: Body that is being sent, in reply to the first of `slots`, or None.
     """
 
     __slots__ = (
@@ -86,6 +91,7 @@ class Connection(Client):
         "lingers",
         "parser",
         "sent_bytes",
+        "stream",
         "wants_continue",
     )
 
@@ -101,6 +107,7 @@ class Connection(Client):
         self.charged_bytes = 0
         self.sent_bytes = 0
         self.descriptor: tuple[int, int] | None = None
+        self.stream: Stream | None = None
 
 
 class HttpClients(ClientSide[Connection]):
@@ -138,6 +145,12 @@ class HttpClients(ClientSide[Connection]):
         slots = client.slots
         small: list[bytes] = []
         while slots and (response := slots[0].response) is not None and not client.is_gone:
+            if response.stream is not None:
+                if small:
+                    self.send(client, (b"".join(small),), now)
+                    small = []
+                self._begin_stream(client, response, response.stream, now)
+                continue
             request = slots.popleft().request
             head = self._head(client, request, response)
             body = b"" if request is not None and request.method == "HEAD" else response.body
@@ -148,22 +161,23 @@ class HttpClients(ClientSide[Connection]):
             small.append(head)
             self.send(client, (b"".join(small),), now)
             small = []
-            client.sent_bytes += len(body)
-            view = memoryview(body)
-            for start in range(0, len(view), PIECE_BYTES):
-                self.send(client, (view[start : start + PIECE_BYTES],), now)
+            self._send_long(client, body, now)
         if small and not client.is_gone:
             self.send(client, (small[0] if len(small) == 1 else b"".join(small),), now)
         if client.charged_bytes:
             self._charge(client)
         if not client.is_gone and not slots:
             self._rest(client, now)
+        elif client.stream is not None:
+            self._ask(client, client.stream)
         if client.held and not self._is_full(client):
             self._take_held(client, now)
 
     def forget(self, client: Connection) -> None:
         """Drop a connection that is gone, and what it had of the account."""
         super().forget(client)
+        if client.stream is not None:
+            self._leave_stream(client, client.stream)
         # Parser and llhttp refer to each other: what they hold would wait for the collector.
         client.parser.drop()
         client.held.clear()
@@ -183,6 +197,28 @@ class HttpClients(ClientSide[Connection]):
         if self._closing:
             nearest = min(nearest, self._closing[0][0])
         self.next_sweep = max(nearest, now + SWEEP_S)
+
+    def take_piece(self, stream: Stream, piece: bytes | Piece, now: float) -> None:
+        """Send what the pump has read; what comes for a client that has gone is dropped."""
+        client = stream.client
+        assert isinstance(client, Connection), "only ours get streams"
+        if client.stream is not stream:
+            return
+        if piece is Piece.END:
+            self._end_stream(client, stream, now)
+        elif piece is Piece.CUT:
+            self._cut_stream(client, stream, now)
+        else:
+            assert isinstance(piece, bytes)
+            stream.is_asked = False
+            self._send_long(client, piece, now)
+            self._ask(client, stream)
+
+    def end_streams(self, now: float) -> None:
+        """End all streams behind what was read of them; those to come end at once, too."""
+        for client in list(self.clients.values()):
+            if client.stream is not None:
+                self._end_stream(client, client.stream, now)
 
     def close_all(self) -> None:
         """Close every connection; what was sent is delivered first."""
@@ -301,7 +337,87 @@ class HttpClients(ClientSide[Connection]):
         if len(client.slots) == 1:
             self.flush(client, now)
 
+    # --- streams ----------------------------------------------------------------------------
+
+    def _begin_stream(self, client: Connection, response: Response, body: Body, now: float) -> None:
+        """Send the head of the first of `slots`; its body follows as the client takes it."""
+        slot = client.slots[0]
+        request = slot.request
+        assert request is not None, "what never became a request is refused in one piece"
+        # From here on it is as a request that is being carried out.
+        slot.request = slot.response = None
+        client.body_bytes -= len(request.body)
+        is_chunked = request.version == "1.1"
+        is_last = self.is_draining and len(client.slots) == 1
+        client.is_ended |= not is_chunked or not request.keep_alive or is_last
+        head = writer.stream_head(
+            response,
+            connection=writer.CLOSE if client.is_ended else b"",
+            now_s=int(time.time()),
+            is_chunked=is_chunked,
+        )
+        self.send(client, (head,), now)
+        if client.is_gone:
+            self._pump.drop(body)
+            return
+        if request.method == "HEAD":
+            client.slots.popleft()
+            self._pump.drop(body)
+            return
+        client.is_running = True
+        client.stream = stream = Stream(client, body, is_chunked=is_chunked)
+        if response.body:
+            first = writer.chunk(response.body) if is_chunked else response.body
+            self._send_long(client, first, now)
+        if self.is_draining and client.stream is stream:
+            self._finish_stream(client, stream, now)
+
+    def _ask(self, client: Connection, stream: Stream) -> None:
+        """Have the next piece read, if the client has taken all that it was sent."""
+        if not client.out and not stream.is_asked and not client.is_gone:
+            stream.is_asked = True
+            self._pump.ask(stream)
+
+    def _end_stream(self, client: Connection, stream: Stream, now: float) -> None:
+        """Complete a reply; those behind it have their turn."""
+        self._finish_stream(client, stream, now)
+        if not client.is_gone:
+            self.flush(client, now)
+
+    def _finish_stream(self, client: Connection, stream: Stream, now: float) -> None:
+        client.slots.popleft()
+        if stream.is_chunked:
+            self._leave_stream(client, stream)
+            self.send(client, (writer.LAST_CHUNK,), now)
+            return
+        # The body ends with the connection: what was to come behind it can't be told from it.
+        client.waiting.clear()
+        self._drop_slots(client)
+        self._leave_stream(client, stream)
+
+    def _cut_stream(self, client: Connection, stream: Stream, now: float) -> None:
+        """Close the connection within a reply, so that it is not taken for a whole one."""
+        if not stream.is_chunked and client.descriptor is not None:
+            _reset_at_close(client.descriptor)  # its end would be taken for that of the body
+        self._drop_slots(client)
+        self._leave_stream(client, stream)
+        client.is_ended = True
+        self._close(client, now)
+
+    def _leave_stream(self, client: Connection, stream: Stream) -> None:
+        """Let go of the body; what the client has asked for behind it is carried out."""
+        client.stream = None
+        client.is_running = False
+        self._pump.close(stream)
+        self._offer(client)
+
     # --- output -----------------------------------------------------------------------------
+
+    def _send_long(self, client: Connection, raw: bytes, now: float) -> None:
+        client.sent_bytes += len(raw)
+        view = memoryview(raw)
+        for start in range(0, len(view), PIECE_BYTES):
+            self.send(client, (view[start : start + PIECE_BYTES],), now)
 
     def _head(self, client: Connection, request: Request | None, response: Response) -> bytes:
         connection = writer.CLOSE
@@ -363,7 +479,9 @@ class HttpClients(ClientSide[Connection]):
             self._transmit(client, CLOSE)
             self.forget(client)
             return
-        client.slots.clear()
+        self._drop_slots(client)
+        if client.stream is not None:
+            self._leave_stream(client, client.stream)
         client.out.clear()
         client.held.clear()
         client.out_bytes = client.held_bytes = client.body_bytes = 0
@@ -397,13 +515,27 @@ def _descriptor(frame: zmq.Frame) -> tuple[int, int] | None:
 
 def _cut(descriptor: tuple[int, int]) -> bool:
     """Shut down a socket that libzmq owns, which it takes for the client's doing."""
+    return _touch(descriptor, lambda owned: owned.shutdown(os_socket.SHUT_RDWR))
+
+
+def _reset_at_close(descriptor: tuple[int, int]) -> bool:
+    """Have the client see an error where the connection ends. Source: socket(7), SO_LINGER."""
+    no_time = struct.pack("ii", 1, 0)
+    return _touch(
+        descriptor,
+        lambda owned: owned.setsockopt(os_socket.SOL_SOCKET, os_socket.SO_LINGER, no_time),
+    )
+
+
+def _touch(descriptor: tuple[int, int], do: Callable[[os_socket.socket], object]) -> bool:
+    """Do something to a socket that libzmq owns; False when it has gone in the meantime."""
     number, inode = descriptor
     try:
         # First a descriptor of our own: libzmq may close its, and the number be used again.
         with os_socket.socket(fileno=os.dup(number)) as owned:
             if os.fstat(owned.fileno()).st_ino != inode:
                 return False
-            owned.shutdown(os_socket.SHUT_RDWR)
+            do(owned)
     except OSError:
-        return False  # gone in the meantime
+        return False
     return True

@@ -6,11 +6,13 @@ A ZeroMQ message carries the number of a request; the request itself stays here,
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from pman.errors import PmanError
 from pman.http.deferred import Deferred
 from pman.http.message import Request, Response
+from pman.http.streaming import Body
 
 if TYPE_CHECKING:
     from pman.services.clients import Client
@@ -59,11 +61,17 @@ class Slot:
 
 
 class Exchange:
-    """Requests by number, while a listener has them."""
+    """Requests by number, while a listener has them.
+
+    Attributes:
+        is_closed: Whether nobody takes answers any more: who has one lets go of it by `abandon`.
+    """
 
     def __init__(self) -> None:
         # The front alone writes; a listener looks up a number that it was sent: no lock needed.
         self._slots: dict[bytes, Slot] = {}
+        self._drop: Callable[[Body], None] | None = None
+        self.is_closed = False
         self._numbers = itertools.count(1)
 
     def put(self, slot: Slot) -> bytes:
@@ -79,6 +87,31 @@ class Exchange:
     def take(self, number: bytes) -> Slot:
         """Return the request of a number and forget it."""
         return self._slots.pop(number)
+
+    def close(self, drop: Callable[[Body], None]) -> None:
+        """Let go of all answers, of those as well that are still to come.
+
+        Args:
+            drop: Takes bodies that nobody wants.
+        """
+        self._drop = drop
+        self.is_closed = True
+        for number in list(self._slots):
+            self.abandon(number)
+
+    def abandon(self, number: bytes) -> None:
+        """Let go of an answer that nobody has taken; from any thread, any number of times."""
+        slot = self._slots.get(number)
+        if slot is None or slot.answer is None or self._slots.pop(number, None) is None:
+            return  # not there yet, or somebody else has done it
+        if isinstance(slot.answer, Deferred):
+            slot.answer.on_done(self._let_go)
+        else:
+            self._let_go(slot.answer)
+
+    def _let_go(self, response: Response) -> None:
+        if response.stream is not None and self._drop is not None:
+            self._drop(response.stream)
 
     def __len__(self) -> int:
         return len(self._slots)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import itertools
 import math
@@ -21,6 +22,7 @@ from pman.services.connections import HttpClients
 from pman.services.dealing import Dealer
 from pman.services.exchange import Exchange, Handler, Slot
 from pman.services.peers import ZmtpClients
+from pman.services.pump import Piece, Pump, Stream
 
 #: Pieces of one connection that libzmq reads ahead.
 RECEIVE_HWM = 64
@@ -45,8 +47,17 @@ class Front(SocketService):
     """
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], settings: Settings, handler: Handler
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        settings: Settings,
+        handler: Handler,
+        pump: Pump,
     ) -> None:
+        """Prepare.
+
+        Args:
+            pump: Ours alone; it runs from before the front does until after that.
+        """
         super().__init__("front", context)
         self.exchange = Exchange()
         self.listener_endpoint = f"inproc://listeners-{next(_numbers)}"
@@ -57,6 +68,9 @@ class Front(SocketService):
         self._binding: endpoint.Binding | None = None
         self._sockets: list[zmq.Socket[bytes]] = []
         self._late: collections.deque[tuple[Slot, Response]] = collections.deque()
+        self._pieces: collections.deque[tuple[Stream, bytes | Piece]] = collections.deque()
+        self._pump = pump
+        self._is_over = False
         self._dealer: Dealer
         self._clients: ClientSide[Any]
 
@@ -86,7 +100,10 @@ class Front(SocketService):
         if self.endpoint.startswith("tcp:"):
             self.port = int(self.endpoint.rpartition(":")[2])
         kind = HttpClients if self._settings.rawmode else ZmtpClients
-        self._clients = kind(clients, self._settings, self._handler, self._dealer.enqueue)
+        self._clients = kind(
+            clients, self._settings, self._handler, self._dealer.enqueue, self._pump
+        )
+        self._pump.connect(self._take_piece)
 
     def serve(self) -> None:
         """Serve until the stop, then answer what is in flight, and refuse the rest.
@@ -97,6 +114,8 @@ class Front(SocketService):
         while not self.stopping.is_set():
             self._turn(poller, math.inf)
         self._clients.is_draining = True
+        self._hand_out_pieces(time.monotonic())
+        self._clients.end_streams(time.monotonic())
         deadline = time.monotonic() + STOP_S
         while self._clients.is_busy and time.monotonic() < deadline:
             self._turn(poller, deadline)
@@ -110,6 +129,9 @@ class Front(SocketService):
         """Close both sides; what was sent is delivered within `DELIVER_S`."""
         for socket in self._sockets:
             socket.close()
+        self._is_over = True
+        self._drop_late()
+        self.exchange.close(self._pump.drop)
         if self._binding is not None:
             self._binding.release()
         super().teardown()
@@ -142,6 +164,7 @@ class Front(SocketService):
             else:
                 self.wakeup.clear()
                 self._hand_back_late(now)
+                self._hand_out_pieces(now)
         dealer.deal()
         if now >= clients.next_retry:
             clients.retry(now)
@@ -163,6 +186,8 @@ class Front(SocketService):
         """Take a late reply, from any thread."""
         self._late.append((slot, response))
         self.wakeup.ring()
+        if self._is_over:
+            self._drop_late()
 
     def _hand_back_late(self, now: float) -> None:
         done: list[Slot] = []
@@ -171,6 +196,23 @@ class Front(SocketService):
             slot.response = response
             done.append(slot)
         self._clients.finish(done, now)
+
+    def _drop_late(self) -> None:
+        """Let go of replies that came after the end; from any thread."""
+        with contextlib.suppress(IndexError):
+            while True:
+                _, response = self._late.popleft()
+                if response.stream is not None:
+                    self._pump.drop(response.stream)
+
+    def _take_piece(self, stream: Stream, piece: bytes | Piece) -> None:
+        """Take what the pump has read, in its thread."""
+        self._pieces.append((stream, piece))
+        self.wakeup.ring()
+
+    def _hand_out_pieces(self, now: float) -> None:
+        for _ in range(len(self._pieces)):  # those that come meanwhile have their turn later
+            self._clients.take_piece(*self._pieces.popleft(), now)
 
 
 def _timeout_ms(deadline: float) -> int | None:

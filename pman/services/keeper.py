@@ -139,7 +139,9 @@ class Keeper(Service):
         for _ in range(min(STEP_JOBS, len(self._unmeasured))):
             name = self._unmeasured.popleft()
             if name in self._ledger:
-                self._ledger.add(name, self._output.size_bytes(name))
+                job = self._store.get(name)
+                attempts = 1 if job is None else job.attempt
+                self._ledger.add(name, self._output.size_bytes(name, attempts))
 
     def _drop(self) -> bool:
         """Let some jobs go that are too many; return whether there were any."""

@@ -71,6 +71,8 @@ class Listener(SocketService):
             # Never blocks while the front is there; when it has gone, nobody waits for this.
             with contextlib.suppress(zmq.Again):
                 socket.send(number, zmq.NOBLOCK)
+            if self._exchange.is_closed:
+                self._exchange.abandon(number)
 
     def teardown(self) -> None:
         """Close the socket."""

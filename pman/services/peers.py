@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import zmq
 
-from pman.errors import MalformedRequest, PmanError, RequestTooLarge
+from pman.errors import MalformedRequest, NotSupported, PmanError, RequestTooLarge
 from pman.http.message import Request
 from pman.services.clients import MAX_IN_FLIGHT, NEVER, STOPPING, Client, ClientSide
 from pman.services.exchange import Slot
+from pman.services.pump import Piece, Stream
 
 #: Messages taken in one go before replies have their turn.
 MAX_MESSAGES = 256
+
+#: What a peer gets for a reply that has no end yet: one message is one whole document.
+NO_STREAMS = NotSupported("replies that are streams need HTTP, so --rawmode 1")
 
 
 class ZmtpClients(ClientSide[Client]):
@@ -36,6 +40,9 @@ class ZmtpClients(ClientSide[Client]):
         slots = client.slots
         while slots and (response := slots[0].response) is not None and not client.is_gone:
             slot = slots.popleft()
+            if response.stream is not None:
+                self._pump.drop(response.stream)
+                response = self.handler.reject(NO_STREAMS, b"")
             self.send(client, (b"", response.body) if slot.delimiter else (response.body,), now)
         if not slots and not client.out and not client.is_gone:
             self.forget(client)
@@ -46,6 +53,12 @@ class ZmtpClients(ClientSide[Client]):
             if client.deadline <= now:
                 self.forget(client)
         self.next_sweep = min((client.deadline for client in self.clients.values()), default=NEVER)
+
+    def take_piece(self, stream: Stream, piece: bytes | Piece, now: float) -> None:
+        """Do nothing: no peer gets a stream."""
+
+    def end_streams(self, now: float) -> None:
+        """Do nothing: there are none."""
 
     def close_all(self) -> None:
         """Do nothing: closing the socket says all there is to say to a ZeroMQ peer."""

@@ -43,6 +43,7 @@ class Timers(Service):
         self._heap: list[_Timer] = []
         self._numbers = itertools.count()
         self._cancelled = 0
+        self._is_hurried = False
 
     def after(self, delay_s: float, callback: Callable[[], None]) -> Callable[[], None]:
         """Have `callback` called once, in `delay_s` seconds, by the thread of the timers.
@@ -57,6 +58,15 @@ class Timers(Service):
             if self._heap[0] is timer:
                 self._news.notify()
         return lambda: self._cancel(timer)
+
+    def hurry(self) -> None:
+        """Have all that is waited for happen now, and all that comes at once: pman stops.
+
+        Who waits for something that takes long is so told how far it is, instead of being cut off.
+        """
+        with self._news:
+            self._is_hurried = True
+            self._news.notify()
 
     def request_stop(self) -> None:
         """Ask for the end; nothing is called any more."""
@@ -77,7 +87,7 @@ class Timers(Service):
         with self._news:
             while not self.stopping.is_set():
                 left_s = self._heap[0].due - time.monotonic() if self._heap else None
-                if left_s is not None and left_s <= 0:
+                if left_s is not None and (left_s <= 0 or self._is_hurried):
                     timer = heapq.heappop(self._heap)
                     callback, timer.callback = timer.callback, None
                     if callback is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ from pman.http.deferred import Deferred
 from pman.http.message import Request, Response
 from pman.services.front import Front
 from pman.services.listener import Listener
+from pman.services.pump import Pump
 
 #: Far more than anything here takes, so that only a hang reaches it, seconds.
 PATIENCE_S = 20.0
@@ -73,15 +75,18 @@ class Daemon:
         self.settings = Settings(**settings)
         self.handler = handler or ToyHandler()
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.front = Front(self.context, self.settings, self.handler)
+        self.pump = Pump()
+        self.front = Front(self.context, self.settings, self.handler, self.pump)
         self.listeners: list[Listener] = []
 
     def __enter__(self) -> Self:
+        self.pump.start()
         try:
             self.front.start()
             self.front.wait_ready()
         except BaseException:
             self.front.join(time.monotonic() + PATIENCE_S)
+            self.pump.request_stop()
             self.context.term()
             raise
         for index in range(self.settings.listeners):
@@ -100,7 +105,7 @@ class Daemon:
     def __exit__(self, *_: object) -> None:
         if isinstance(self.handler, ToyHandler):
             self.handler.release.set()
-        for service in (self.front, *self.listeners):
+        for service in (self.front, *self.listeners, self.pump):
             service.request_stop()
             assert service.join(time.monotonic() + PATIENCE_S), service.name
             assert service.failure is None, service.failure
@@ -173,6 +178,30 @@ class Wire:
         everything = b"".join(pieces)
         reply.body, self.unread = everything[:length], everything[length:]
         return reply
+
+    def chunks(self) -> Iterator[bytes]:
+        """Give the chunks of a body until the last one."""
+        while True:
+            while b"\r\n" not in self.unread:
+                self._read()
+            size, _, self.unread = self.unread.partition(b"\r\n")
+            length = int(size, 16)
+            while len(self.unread) < length + 2:
+                self._read()
+            piece, end = self.unread[:length], self.unread[length : length + 2]
+            self.unread = self.unread[length + 2 :]
+            assert end == b"\r\n"
+            if not length:
+                return
+            yield piece
+
+    def rest(self) -> bytes:
+        """Return all that comes until the end of the connection."""
+        with contextlib.suppress(ConnectionError):
+            while True:
+                self._read()
+        rest, self.unread = self.unread, b""
+        return rest
 
     def is_closed(self) -> bool:
         """Wait for the end of the connection; False if anything else comes."""

@@ -115,3 +115,16 @@ def test_shepherd_without_daemon_and_jobs_ends(daemon: DaemonProcess) -> None:
     assert len(shepherds(daemon.db_path)) == 1
     assert daemon.stop() == 0
     wait_until(lambda: not shepherds(daemon.db_path), "the shepherd has ended")
+
+
+def test_who_waits_for_a_job_is_told_how_far_it_is(daemon: DaemonProcess, gate: Gate) -> None:
+    daemon.run(gate.passage, "lasts")
+    body = b'{"payload": {"action": "wait", "meta": {"jid": "lasts", "timeout": 600}}}'
+    with daemon.connect() as waiting:
+        head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        waiting.send(head.encode() + body)
+        assert daemon.is_alive()
+        assert daemon.stop() == 0
+        reply = waiting.read_reply()
+    assert (reply.status, reply.json()["d_ret"]["isDone"]) == (200, False)
+    gate.open()

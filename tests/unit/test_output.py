@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pman import output as output_module
+from pman.job.record import run_name
 from pman.output import OutputFiles, joined
 
 ONE = "20261123085225.330570_00000000-0000-0000-0000-000000000001"
@@ -28,6 +29,17 @@ def test_the_last_job_of_a_day_takes_its_folder_along(output: OutputFiles) -> No
     output.remove(TWO)
     output.remove(TWO)
     assert list(output.root.iterdir()) == []
+
+
+def test_the_tries_of_a_job_go_together(output: OutputFiles) -> None:
+    for attempt in (2, 4):  # the third one has printed nothing
+        name = run_name(ONE, attempt)
+        output.folder(name).mkdir()
+        output.path(name, 0, "stdout").write_text("more text")
+    assert output.size_bytes(ONE) == 4
+    assert output.size_bytes(ONE, 4) == 4 + 9 + 9
+    output.remove(ONE, 4)
+    assert [path.name for path in output.root.glob("*/*")] == [TWO]
 
 
 def test_the_output_of_many_containers_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,7 +139,7 @@ class EngineBackend(Backend):
             self._need_engine()
             self._engine.remove(job.name, handle)
         self._mover.post(lambda: self._jobs.forget(job.name))
-        self.context.output.remove(job.name)
+        self.context.output.remove(job.name, job.attempt)
 
     def close(self) -> None:
         """Stop watching; jobs run on."""
@@ -173,7 +173,7 @@ class EngineBackend(Backend):
         """Return the output of a final job: its workers in order, stdout before stderr."""
         output = self.context.output
         return joined(
-            output.read_text(job.name, worker, stream)
+            output.read_text(job.run_name, worker, stream)
             for worker in range(max(1, len(job.workers)))
             for stream in STREAMS
         )

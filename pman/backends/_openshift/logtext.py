@@ -20,7 +20,7 @@ def log_text(output: OutputFiles, job: Job) -> str:
 
 def _pod_text(output: OutputFiles, job: Job, number: int) -> str:
     def text(stream: str) -> str:
-        return output.read_text(job.name, number, stream)
+        return output.read_text(job.run_name, number, stream)
 
     pod = f"{job.workers[number].name}:"
     containers = (job.handle or {}).get("containers", [])

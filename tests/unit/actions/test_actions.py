@@ -31,6 +31,7 @@ def test_there_is_one_file_per_action() -> None:
             "hello",
             "info",
             "list",
+            "logs",
             "quit",
             "run",
             "search",

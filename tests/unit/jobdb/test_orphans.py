@@ -33,6 +33,14 @@ def test_removal_in_steps(root: Path) -> None:
     assert sorted(path.name for path in root.glob("*/*")) == NAMES[:2]
 
 
+def test_tries_belong_to_their_job(root: Path) -> None:
+    for name in (NAMES[0], NAMES[4]):
+        (root / name[:8] / f"{name}_r2").mkdir()
+    assert set_aside(root, NAMES[:4]) == 2
+    found = sorted(path.name for path in root.glob("2*/*"))
+    assert found == sorted([*NAMES[:4], f"{NAMES[0]}_r2"])
+
+
 def test_nothing_to_do(tmp_path: Path) -> None:
     assert set_aside(tmp_path / "nosuch", ()) == 0
     assert not OrphanRemoval(tmp_path / "nosuch").step(9)

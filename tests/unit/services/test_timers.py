@@ -81,3 +81,14 @@ def test_stop_drops_what_is_to_come() -> None:
     timers.start()
     timers.after(LONG_S, lambda: None)
     stop(timers)
+
+
+def test_hurried_all_is_called_at_once(timers: Timers) -> None:
+    called: list[str] = []
+    done = threading.Event()
+    timers.after(LONG_S, lambda: called.append("first"))
+    timers.after(2 * LONG_S, lambda: called.append("second"))
+    timers.hurry()
+    timers.after(3 * LONG_S, done.set)
+    assert done.wait(DEADLINE_S)
+    assert called == ["first", "second"]

@@ -1,0 +1,226 @@
+"""`logs`: what a job prints, by offset, by its end, or while it prints it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from pman.actions import action
+from pman.actions._joblog import JobLog, Position, Wanted, find_job, position_of
+from pman.actions._logbodies import RawBytes, Records
+from pman.actions.base import ActionContext, ActionRequest, Outcome
+from pman.auth import Role
+from pman.errors import RequestError, shown
+from pman.job.record import Job
+from pman.logreading import StreamFile
+from pman.output import STREAMS
+
+#: Most bytes of one reply that is a document, and at least one character.
+MAX_LIMIT_BYTES = 64 * 1024 * 1024
+MIN_LIMIT_BYTES = 4
+
+NDJSON = "application/x-ndjson"
+PLAIN = "text/plain; charset=utf-8"
+BYTES = "application/octet-stream"
+
+#: Header of a raw reply: offset of its first byte.
+OFFSET_HEADER = "Pman-Offset"
+
+Size = Annotated[int, Meta(ge=0, le=1 << 62)]
+
+
+class LogsMeta(msgspec.Struct, rename="camel"):
+    """What `logs` takes."""
+
+    jid: Annotated[str | None, Meta(description="Job id; of several jobs the newest.")] = None
+    job: Annotated[str | None, Meta(description="Folder name of the job, instead of jid.")] = None
+    stream: Annotated[Literal["stdout", "stderr", "both"], Meta(description="Which streams.")] = (
+        "both"
+    )
+    part: Annotated[
+        Annotated[int, Meta(ge=0, le=10**9 - 1)] | None,
+        Meta(description="Part of a compound host job or worker of a container job, from 0."),
+    ] = None
+    attempt: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="One try of the job, from 1; the newest and those to come by default."),
+    ] = None
+    offset: Annotated[
+        Size | None, Meta(description="First byte wanted; only with one stream of one part.")
+    ] = None
+    tail_lines: Annotated[
+        Size | None, Meta(description="Begin with the last so many lines of each stream.")
+    ] = None
+    tail_bytes: Annotated[
+        Size | None, Meta(description="Begin with the last so many bytes of each stream.")
+    ] = None
+    limit: Annotated[
+        Annotated[int, Meta(ge=MIN_LIMIT_BYTES, le=1 << 62)] | None,
+        Meta(
+            description="Most bytes of output in one reply; --maxInlineOutput by default, without"
+            " bound for raw bytes and where it is followed."
+        ),
+    ] = None
+    cursor: Annotated[
+        str | None, Meta(description="From an earlier reply: go on exactly there.")
+    ] = None
+    follow: Annotated[bool, Meta(description="Go on until the job has ended.")] = False
+    encoding: Annotated[
+        Literal["utf-8", "base64"],
+        Meta(description="base64 gives the exact bytes; else U+FFFD stands for bytes not UTF-8."),
+    ] = "utf-8"
+    raw: Annotated[
+        bool, Meta(description="Bytes of one stream instead of records, up to a gap or the end.")
+    ] = False
+
+
+@action("logs", role=Role.READ, takes=LogsMeta)
+def logs(request: ActionRequest, context: ActionContext) -> Outcome:
+    """Return what a job has printed, or follow it; see `LogsMeta`.
+
+    A document with records, or with `follow` the same records as lines of JSON, or with `raw`
+    bytes. A reader that goes on with the cursor, or with the offset, gets every byte once.
+    """
+    meta = request.read_as(LogsMeta)
+    _check(meta)
+    auid = request.caller.auid
+    given = None if meta.cursor is None else position_of(meta.cursor)
+    job = _read_before(meta, given, auid, context) or find_job(
+        context, auid, jid=meta.jid, name=meta.job
+    )
+    position = _position(meta, given, job)
+    log = JobLog(job, position, _wanted(meta), context)
+    file = _one_file(meta, job, log) if meta.raw or meta.offset is not None else None
+    _begin(meta, job, log, context)
+    if file is not None and meta.offset is not None:
+        position.offsets[file.name] = meta.offset
+    if meta.raw:
+        assert file is not None
+        return _raw(meta, log, file, context)
+    if meta.follow:
+        return Outcome(True, stream=Records(log, context, meta.limit), content_type=NDJSON)
+    return _document(meta, job, log, context)
+
+
+def _check(meta: LogsMeta) -> None:
+    """Refuse what contradicts itself."""
+    begins = {
+        "offset": meta.offset,
+        "tailLines": meta.tail_lines,
+        "tailBytes": meta.tail_bytes,
+        "cursor": meta.cursor,
+    }
+    given = [name for name, value in begins.items() if value is not None]
+    if len(given) > 1:
+        raise RequestError(
+            f"{given[1]} is given beside {given[0]}, expected one of them", field=given[1]
+        )
+    if (meta.raw or meta.offset is not None) and meta.stream == "both":
+        what = "raw" if meta.raw else "offset"
+        raise RequestError(
+            f"stream is 'both', expected 'stdout' or 'stderr' with {what}", field="stream"
+        )
+    is_document = not meta.raw and not meta.follow
+    if is_document and meta.limit is not None and meta.limit > MAX_LIMIT_BYTES:
+        raise RequestError(
+            f"limit is {meta.limit}, expected at most {MAX_LIMIT_BYTES} without follow and raw",
+            field="limit",
+        )
+
+
+def _read_before(
+    meta: LogsMeta, given: Position | None, auid: str | None, context: ActionContext
+) -> Job | None:
+    """Return the job of a cursor, if it has the job id: there may be a newer one by now."""
+    job = None if given is None or meta.job is not None else context.store.get(given.job)
+    if job is None or job.jid != meta.jid or auid not in (None, job.auid):
+        return None
+    return job
+
+
+def _position(meta: LogsMeta, position: Position | None, job: Job) -> Position:
+    """Return where to begin, the tail aside; `position` is that of the cursor."""
+    if meta.attempt is not None and meta.attempt > job.attempt:
+        raise RequestError(
+            f"attempt is {meta.attempt}, expected at most {job.attempt}", field="attempt"
+        )
+    if position is None:
+        return Position(job.name, meta.attempt or job.attempt)
+    if position.job != job.name:
+        raise RequestError(
+            f"cursor is of job {shown(position.job)}, expected one of {job.name!r}", field="cursor"
+        )
+    if position.attempt != (meta.attempt or position.attempt) or position.attempt > job.attempt:
+        raise RequestError(
+            f"cursor is of attempt {position.attempt}, expected {meta.attempt or job.attempt}",
+            field="cursor",
+        )
+    return position
+
+
+def _wanted(meta: LogsMeta) -> Wanted:
+    return Wanted(
+        streams=STREAMS if meta.stream == "both" else (meta.stream,),
+        part=meta.part,
+        is_pinned=meta.attempt is not None,
+        is_exact=meta.encoding == "base64",
+        is_followed=meta.follow,
+    )
+
+
+def _one_file(meta: LogsMeta, job: Job, log: JobLog) -> StreamFile:
+    """Return the file of the one stream that is asked for.
+
+    Raises:
+        RequestError: There are more of them.
+    """
+    count = max(1, len(job.parts), len(job.workers))
+    if meta.part is None and count > 1:
+        what = "raw" if meta.raw else "offset"
+        raise RequestError(
+            f"part is missing, expected a number below {count} with {what}", field="part"
+        )
+    return log.file(job, meta.part or 0, meta.stream)
+
+
+def _begin(meta: LogsMeta, job: Job, log: JobLog, context: ActionContext) -> None:
+    """Move to where the tail begins, if one is asked for."""
+    if meta.tail_lines is None and meta.tail_bytes is None:
+        return
+    is_over = job.state.is_final or job.attempt > log.position.attempt
+    for file in log.files(job, is_over=is_over):
+        if meta.tail_lines is not None:
+            offset = file.last_lines(meta.tail_lines)
+        else:
+            offset = file.last_bytes(meta.tail_bytes or 0)
+        log.position.offsets[file.name] = offset
+
+
+def _raw(meta: LogsMeta, log: JobLog, file: StreamFile, context: ActionContext) -> Outcome:
+    offset = file.first_there(log.position.offsets.get(file.name, 0))
+    body = RawBytes(log, file, offset, context, limit=meta.limit, is_followed=meta.follow)
+    return Outcome(
+        True,
+        stream=body,
+        content_type=BYTES if meta.encoding == "base64" else PLAIN,
+        headers=((OFFSET_HEADER, str(offset)),),
+    )
+
+
+def _document(meta: LogsMeta, job: Job, log: JobLog, context: ActionContext) -> Outcome:
+    limit = min(context.settings.max_inline_output_bytes, MAX_LIMIT_BYTES)
+    records = log.read(meta.limit or max(MIN_LIMIT_BYTES, limit))
+    now = log.job
+    return Outcome(
+        True,
+        {
+            "job": job.name,
+            "jid": job.jid,
+            "state": None if now is None else now.state.value,
+            "cursor": log.position.cursor(),
+            "isComplete": log.is_complete,
+            "records": [msgspec.to_builtins(record) for record in records],
+        },
+    )
