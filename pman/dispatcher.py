@@ -50,7 +50,7 @@ ALLOW = ("Allow", ", ".join(METHODS))
 
 #: Headers that a page of another origin may send to REST, and those that it may read there.
 REST_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID"
-REST_EXPOSED = "ETag, Link, Location, Allow, WWW-Authenticate"
+REST_EXPOSED = "ETag, Link, Location, Allow, WWW-Authenticate, Pman-Offset"
 
 
 class _Form(NamedTuple):

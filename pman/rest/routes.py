@@ -304,6 +304,7 @@ ROUTES: tuple[Route, ...] = (
                 means="By `Accept`: records; the same one a line, as they come, as with `follow`; "
                 "or the bytes of one stream, `stdout` by default, as with `raw`.",
                 content={JSON: schemas.LogPage, NDJSON: str, TEXT: str, BYTES: str},
+                headers={"Pman-Offset": "offset of the first of the bytes, where it is bytes"},
             )
         },
     ),
