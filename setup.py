@@ -21,6 +21,8 @@ DEV = [
     "uvloop==0.23.0",
     "pfurl==2.3.0.1",
     "httpie==3.2.4",
+    "schemathesis==4.32.5",
+    "openapi-spec-validator==0.9.0",
     *SWARM,
     *OPENSHIFT,
 ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from pman import log
 from pman.actions import ACTIONS, Action
@@ -27,6 +27,7 @@ from pman.errors import (
     MalformedRequest,
     MethodNotAllowed,
     NotAuthorized,
+    NotSupported,
     PmanError,
     RequestError,
     UnknownAction,
@@ -37,9 +38,12 @@ from pman.http.deferred import Deferred
 from pman.http.message import Request, Response
 from pman.http.request_id import HEADER, id_header, request_id
 from pman.ops.operations import PATHS, QUICK_PATHS, Operations, page_of
+from pman.rest.face import Exchange, Face, is_rest
 from pman.wire import CONTENT_TYPE_HTTP, CONTENT_TYPE_JSON, METHODS, dumps, loads
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Components of a GET path that are dropped, whatever they are. Source: WIRE.md 5.
 PREFIX_COMPONENTS = 2
@@ -50,6 +54,101 @@ MAX_SCOPES = 1024
 REQUEST_ID = HEADER.lower()
 
 ALLOW = ("Allow", ", ".join(METHODS))
+
+#: Headers that a page of another origin may send to REST, and those that it may read there.
+REST_HEADERS = (
+    "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, X-Request-Id"
+)
+REST_EXPOSED = "ETag, Link, Location, Allow, WWW-Authenticate, Pman-Offset, X-Request-Id"
+
+
+class _Form(Protocol):
+    """How one request is answered."""
+
+    request: Request
+
+    @property
+    def action(self) -> str:
+        """Name of the action carried out, "" while there is none."""
+
+    def reply(self, outcome: Outcome) -> Response:
+        """Make the response of what an action came to.
+
+        Raises:
+            PmanError: That it was not carried out.
+        """
+
+    def refuse(self, error: PmanError) -> Response:
+        """Make the response of an error."""
+
+
+class _Classic:
+    """The form of 2.2: an envelope."""
+
+    __slots__ = ("_dispatcher", "envelope", "request")
+
+    def __init__(self, dispatcher: Dispatcher, request: Request) -> None:
+        self._dispatcher = dispatcher
+        self.request = request
+        self.envelope = Envelope(request)
+
+    @property
+    def action(self) -> str:
+        """Name of the action carried out, "" while there is none."""
+        return self.envelope.action
+
+    def reply(self, outcome: Outcome) -> Response:
+        """Make the response of what an action came to."""
+        dispatcher, request, envelope = self._dispatcher, self.request, self.envelope
+        if outcome.stream is not None:
+            headers = (*dispatcher.headers(outcome.code, request), *outcome.headers)
+            content_type = outcome.content_type or dispatcher.content_type
+            return Response(outcome.code, b"", content_type, headers, outcome.stream)
+        envelope.d_ret = ABSENT if outcome.d_ret is NOTHING else outcome.d_ret
+        return dispatcher.response(outcome.code, envelope.build(outcome.status), request)
+
+    def refuse(self, error: PmanError) -> Response:
+        """Make the response of an error."""
+        document = self.envelope.build(False, error)
+        return self._dispatcher.response(error.hint, document, self.request)
+
+
+class _Rest:
+    """The form of `/api/v2`: what `pman.rest` makes, with the headers that all replies have."""
+
+    __slots__ = ("_dispatcher", "_exchange", "request")
+
+    def __init__(self, dispatcher: Dispatcher, request: Request, exchange: Exchange) -> None:
+        self._dispatcher = dispatcher
+        self.request = request
+        self._exchange = exchange
+
+    @property
+    def action(self) -> str:
+        """Name of the action carried out, "" while there is none."""
+        return self._exchange.action
+
+    def reply(self, outcome: Outcome) -> Response:
+        """Make the response of what an action came to.
+
+        Raises:
+            PmanError: That it was not carried out.
+        """
+        return self.finished(self._exchange.reply(outcome))
+
+    def refuse(self, error: PmanError) -> Response:
+        """Make the response of an error."""
+        return self.finished(self._exchange.refuse(error))
+
+    def finished(self, response: Response) -> Response:
+        """Return a response with the headers that all have."""
+        request = self.request
+        more = [id_header(request)]
+        if self._dispatcher.cors_origins:
+            methods = self._exchange.methods
+            more += self._dispatcher.cors(request, methods, REST_HEADERS, REST_EXPOSED)
+        response.headers = (*response.headers, *more)
+        return response
 
 
 class Dispatcher:
@@ -65,8 +164,9 @@ class Dispatcher:
         self._operations = operations or Operations(context)
         self._auth = auth
         settings = context.settings
-        self._content_type = CONTENT_TYPE_HTTP if settings.http else CONTENT_TYPE_JSON
-        self._cors_origins = frozenset(settings.cors_origins)
+        self.content_type = CONTENT_TYPE_HTTP if settings.http else CONTENT_TYPE_JSON
+        self.cors_origins = frozenset(settings.cors_origins)
+        self._face = Face(self._perform)
         self._scoped = functools.lru_cache(MAX_SCOPES)(context.scoped)
 
     # --- what the front and the listeners ask ---------------------------------------------
@@ -76,18 +176,17 @@ class Dispatcher:
         if request.method != "POST" or request.target in PATHS:
             path = page_of(request)
             return None if path is None else self._visit_quickly(path, request)
-        if self._auth is not None and self._auth.is_due:
+        if (self._auth is not None and self._auth.is_due) or is_rest(request):
             return None
-        envelope = Envelope(request)
-        response = self._answer(request, envelope, only_quick=True)
+        response, form = self._answer_classic(request, only_quick=True)
         assert not isinstance(response, Deferred), "a quick action does not wait"
         if response is not None:
-            operations = self._operations
-            if envelope.action and not operations.has_lines:  # as `note_quick`, a call cheaper
-                kind = envelope.action, "POST", response.status
+            operations, action = self._operations, form.action
+            if action and not operations.has_lines:  # as `note_quick`, a call cheaper
+                kind = action, "POST", response.status
                 operations.quick.add(kind, time.monotonic() - request.received_at)
             else:
-                operations.note_quick(request, envelope.action, response)
+                operations.note_quick(request, action, response)
         return response
 
     def handle(self, request: Request) -> Response | Deferred:
@@ -98,11 +197,14 @@ class Dispatcher:
             response = self._visit(path, request)
             self._operations.note(request, path[1:], response)
             return response
-        envelope = Envelope(request)
-        answer = self._answer(request, envelope, only_quick=False)
+        form: _Form
+        if is_rest(request):
+            answer, form = self._answer_rest(request)
+        else:
+            answer, form = self._answer_classic(request, only_quick=False)
         assert answer is not None
         if isinstance(answer, Response):
-            self._operations.note(request, envelope.action, answer)
+            self._operations.note(request, form.action, answer)
         return answer
 
     def reject(self, error: PmanError, raw: bytes) -> Response:
@@ -121,8 +223,12 @@ class Dispatcher:
             version=version.removeprefix("HTTP/"),
             is_http=version.startswith("HTTP/"),
         )
-        document = Envelope(request).build(False, error)
-        response = self._response(error.hint, document, request)
+        form: _Form = (
+            _Rest(self, request, self._face.exchange(request))
+            if is_rest(request)
+            else _Classic(self, request)
+        )
+        response = form.refuse(error)
         self._operations.note(request, "", response)
         return response
 
@@ -169,31 +275,42 @@ class Dispatcher:
     # --- the way of one request -----------------------------------------------------------
 
     def _answer(
-        self, request: Request, envelope: Envelope, *, only_quick: bool
+        self, request: Request, form: _Form, make: Callable[[], Outcome | Later | None]
     ) -> Response | Deferred | None:
-        def make() -> Outcome | Later | None:
-            return self._carry_out(request, envelope, only_quick)
-
         if not self._operations.has_lines:
-            return self._guard(make, request, envelope)
+            return self._guard(make, form)
         with log.about_request(request_id(request)):
-            return self._guard(make, request, envelope)
+            return self._guard(make, form)
+
+    def _answer_classic(
+        self, request: Request, *, only_quick: bool
+    ) -> tuple[Response | Deferred | None, _Classic]:
+        form = _Classic(self, request)
+        envelope = form.envelope
+        answer = self._answer(request, form, lambda: self._carry_out(request, envelope, only_quick))
+        return answer, form
+
+    def _answer_rest(self, request: Request) -> tuple[Response | Deferred | None, _Rest]:
+        exchange = self._face.exchange(request)
+        form = _Rest(self, request, exchange)
+        if self._is_preflight(request):
+            return form.finished(exchange.options()), form
+
+        def carry_out() -> Outcome | Later:
+            return self._admitted(
+                request, lambda caller: exchange.carry_out(caller, self._context_of(caller))
+            )
+
+        return self._answer(request, form, carry_out), form
 
     def _carry_out(
         self, request: Request, envelope: Envelope, only_quick: bool
     ) -> Outcome | Later | None:
-        method = request.method
-        if method == "OPTIONS" and self._allowed_origin(request) is not None:
-            return Outcome(True)  # a browser's preflight, which never carries a token
-        self._read_headers(request)
-        caller = ALL_RIGHTS if self._auth is None else self._auth.check(request)
-        request.token = caller.name
-        try:
-            return self._serve(request, envelope, caller, only_quick)
-        except Forbidden as exc:
-            if caller.name:
-                _log.warning("a request with the token %r was refused: %s", caller.name, exc)
-            raise
+        if self._is_preflight(request):
+            return Outcome(True)
+        return self._admitted(
+            request, lambda caller: self._serve(request, envelope, caller, only_quick)
+        )
 
     def _serve(
         self, request: Request, envelope: Envelope, caller: Caller, only_quick: bool
@@ -216,6 +333,35 @@ class Dispatcher:
             f"method is {shown(method)}, expected one of {', '.join(METHODS)}", field="method"
         )
 
+    def _is_preflight(self, request: Request) -> bool:
+        """Tell whether a browser asks what it may ask, which never carries a token."""
+        return request.method == "OPTIONS" and self._allowed_origin(request) is not None
+
+    def _admitted(self, request: Request, serve: Callable[[Caller], T]) -> T:
+        """Serve a request for who asks.
+
+        Raises:
+            Forbidden: A page of somebody else has a browser ask; or what `serve` raises.
+            NotAuthorized: There is no valid token.
+        """
+        self._read_headers(request)
+        caller = ALL_RIGHTS if self._auth is None else self._auth.check(request)
+        request.token = caller.name
+        try:
+            return serve(caller)
+        except Forbidden as exc:
+            if caller.name:
+                _log.warning("a request with the token %r was refused: %s", caller.name, exc)
+            raise
+
+    def _perform(self, name: str, wanted: ActionRequest, context: ActionContext) -> Outcome | Later:
+        """Carry out an action for a caller who has the right to it."""
+        action = ACTIONS.get(name)
+        if action is None:
+            raise NotSupported(f"this pman has no action {name!r}")
+        check_right(name, action.role, wanted.caller, context.settings)
+        return action.perform(wanted, context)
+
     def _context_of(self, caller: Caller) -> ActionContext:
         """Return the daemon as far as it exists for a caller."""
         return self._context if caller.auid is None else self._scoped(caller.auid)
@@ -229,7 +375,7 @@ class Dispatcher:
         for name, value in request.headers:
             # Lengths differ mostly, and cost less to compare; Content-Type has the second one, too.
             size = len(name)
-            if size == 6 and name.lower() == "origin" and value not in self._cors_origins:
+            if size == 6 and name.lower() == "origin" and value not in self.cors_origins:
                 raise Forbidden(
                     f"origin is {shown(value)}, expected one of --corsOrigin", field="Origin"
                 )
@@ -321,51 +467,41 @@ class Dispatcher:
 
     # --- replies --------------------------------------------------------------------------
 
-    def _defer(self, later: Later, request: Request, envelope: Envelope) -> Deferred:
+    def _defer(self, later: Later, form: _Form) -> Deferred:
         deferred = Deferred()
 
         def answer(make: Callable[[], Outcome]) -> None:
-            response = self._guard(make, request, envelope)
+            response = self._guard(make, form)
             assert isinstance(response, Response), "an outcome that came late does not wait again"
-            self._operations.note(request, envelope.action, response)
+            self._operations.note(form.request, form.action, response)
             deferred.resolve(response)
 
         later.subscribe(answer)
         return deferred
 
     def _guard(
-        self, make: Callable[[], Outcome | Later | None], request: Request, envelope: Envelope
+        self, make: Callable[[], Outcome | Later | None], form: _Form
     ) -> Response | Deferred | None:
         """Turn what `make` returns or raises into a reply; None stays None."""
         try:
             outcome = make()
             if isinstance(outcome, Outcome):
-                return self._reply(outcome, request, envelope)
-            return None if outcome is None else self._defer(outcome, request, envelope)
+                return form.reply(outcome)
+            return None if outcome is None else self._defer(outcome, form)
         except PmanError as exc:
-            return self._refuse(exc, request, envelope)
+            return form.refuse(exc)
         except Exception:  # noqa: BLE001  # the one place: no request may take a listener with it
-            _log.exception("a request for %r failed", envelope.action or request.target)
-            oops = PmanError("pman failed to carry this out; its log says why")
-            return self._refuse(oops, request, envelope)
+            _log.exception("a request for %r failed", form.action or form.request.target)
+            return form.refuse(PmanError("pman failed to carry this out; its log says why"))
 
-    def _reply(self, outcome: Outcome, request: Request, envelope: Envelope) -> Response:
-        if outcome.stream is not None:
-            headers = (*self._headers(outcome.code, request), *outcome.headers)
-            content_type = outcome.content_type or self._content_type
-            return Response(outcome.code, b"", content_type, headers, outcome.stream)
-        envelope.d_ret = ABSENT if outcome.d_ret is NOTHING else outcome.d_ret
-        return self._response(outcome.code, envelope.build(outcome.status), request)
+    def response(self, code: int, document: Any, request: Request) -> Response:
+        """Return a document in the form of 2.2."""
+        return Response(code, dumps(document), self.content_type, self.headers(code, request))
 
-    def _refuse(self, error: PmanError, request: Request, envelope: Envelope) -> Response:
-        return self._response(error.hint, envelope.build(False, error), request)
-
-    def _response(self, code: int, document: Any, request: Request) -> Response:
-        return Response(code, dumps(document), self._content_type, self._headers(code, request))
-
-    def _headers(self, code: int, request: Request) -> tuple[tuple[str, str], ...]:
+    def headers(self, code: int, request: Request) -> tuple[tuple[str, str], ...]:
+        """Return the headers of a reply in the form of 2.2, but for the usual ones."""
         wants_id = request.wants_id
-        if code == 200 and request.method == "POST" and not self._cors_origins and not wants_id:
+        if code == 200 and request.method == "POST" and not self.cors_origins and not wants_id:
             return ()
         headers: list[tuple[str, str]] = []
         if wants_id:
@@ -374,19 +510,28 @@ class Dispatcher:
             headers.append(("WWW-Authenticate", "Bearer"))
         if code == 405 or request.method == "OPTIONS":
             headers.append(ALLOW)
-        if self._cors_origins:
-            headers += self._cors(request)
+        if self.cors_origins:
+            headers += self.cors(request)
         return tuple(headers)
 
     def _allowed_origin(self, request: Request) -> str | None:
         for origin in request.header_values("origin"):
-            if origin in self._cors_origins:
+            if origin in self.cors_origins:
                 return origin
         return None
 
-    def _cors(self, request: Request) -> list[tuple[str, str]]:
+    def cors(
+        self,
+        request: Request,
+        methods: Sequence[str] = METHODS,
+        allowed: str = "Authorization, Content-Type",
+        exposed: str = "",
+    ) -> list[tuple[str, str]]:
         """Return the CORS headers for an origin of `--corsOrigin`.
 
+        Args:
+            methods, allowed: Methods and request headers that a page may use.
+            exposed: Response headers that it may read, beside the usual ones.
         Source: https://fetch.spec.whatwg.org/#http-cors-protocol
         """
         origin = self._allowed_origin(request)
@@ -395,9 +540,11 @@ class Dispatcher:
         headers = [("Vary", "Origin"), ("Access-Control-Allow-Origin", origin)]
         if request.method == "OPTIONS":
             headers += [
-                ("Access-Control-Allow-Methods", ", ".join(METHODS)),
-                ("Access-Control-Allow-Headers", "Authorization, Content-Type"),
+                ("Access-Control-Allow-Methods", ", ".join(methods)),
+                ("Access-Control-Allow-Headers", allowed),
             ]
+        elif exposed:
+            headers.append(("Access-Control-Expose-Headers", exposed))
         return headers
 
 

@@ -101,6 +101,24 @@ class JobConflict(RequestError):
     hint = 409
 
 
+class NotAcceptable(RequestError):
+    """The client accepts none of the forms that the answer could have."""
+
+    hint = 406
+
+
+class UnsupportedMedia(RequestError):
+    """The body of the request is in a form that is not read here."""
+
+    hint = 415
+
+
+class KeyReused(RequestError):
+    """An idempotency key came again, with another request than the first."""
+
+    hint = 422
+
+
 class NotSupported(RequestError):
     """A word of 2.2 that does nothing any more, or a part of HTTP that we do not speak."""
 

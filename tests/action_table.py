@@ -120,6 +120,7 @@ def _searches(job: Target) -> list[Meta]:
 
 
 ACTION_TABLE: dict[str, Entry] = {
+    "backends": Entry(False, lambda job: [{}, {"jid": job.jid}]),
     "cancel": Entry(True, lambda job: [*_naming(job), *_naming(job, wait=True, grace=0)]),
     "DBctl": Entry(True, lambda _: [{"do": do} for do in ("save", "load", "clear", "list")]),
     "delete": Entry(True, _selecting),

@@ -40,6 +40,8 @@ class Outcome(msgspec.Struct, frozen=True):
         stream: The whole body of the reply, made while it is sent, in place of any document.
         content_type: Of that body.
         headers: Further headers.
+        job: The job that was asked for, where it is one that `run` has made or found.
+        is_new: Whether it has made it.
     """
 
     status: bool
@@ -48,6 +50,8 @@ class Outcome(msgspec.Struct, frozen=True):
     stream: Body | None = None
     content_type: str = ""
     headers: tuple[tuple[str, str], ...] = ()
+    job: Job | None = None
+    is_new: bool = False
 
 
 #: Takes, once, what makes an outcome.
@@ -72,7 +76,8 @@ class ActionRequest(msgspec.Struct):
         meta: The request's `meta`.
         found: Jobs that it is about, where `is_quick` has looked them up already.
         caller: Who asks.
-        idempotency: As in `Job.idempotency`, for `run`.
+        idempotency: Digest of the client's idempotency key and of what came with it, as in
+            `Job.idempotency`, or "".
     """
 
     meta: dict[str, Any]

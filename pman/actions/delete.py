@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 
+import msgspec
+
 from pman.actions import action
 from pman.actions._selection import discard, select
 from pman.actions.base import ActionContext, ActionRequest, Answer, Later, Outcome
@@ -26,7 +28,7 @@ def delete(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     records and their output are gone. No match is answered with 404 and status false.
     Source: WIRE.md 15.4 for the words of `d_ret`.
     """
-    wanted = ActionRequest({"key": "jid", **request.meta}, caller=request.caller)
+    wanted = msgspec.structs.replace(request, meta={"key": "jid", **request.meta})
     jobs = select(wanted, context, "delete")
     if not jobs:
         return Outcome(False, _answer("", NOT_FOUND), code=404)

@@ -32,12 +32,12 @@ def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     spec, backend = asked.spec, asked.backend
     if spec.dry_run:
         return Outcome(True, dry_run(asked))
-    job, _ = accept(asked, request, context)
+    job, is_new = accept(asked, request, context)
     if request.is_threaded():
         if spec.container is not None and backend.name != HOST:
             # The reply repeats `meta`; as in 2.2 it tells the name of the service, too.
             request.meta["container"] = with_service_name(spec.container, spec.jid)
-        return Outcome(True)
+        return Outcome(True, job=job, is_new=is_new)
 
     def subscribe(answer: Answer) -> None:
         def show(ended: Job) -> None:

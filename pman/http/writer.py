@@ -31,14 +31,15 @@ def head(response: Response, *, connection: bytes, now_s: int) -> bytes:
         response: What to answer; its body is only measured.
         connection: `KEEP_ALIVE`, `CLOSE`, or b"" where the protocol's default does.
         now_s: UTC epoch seconds, for `Date`.
-    Source: RFC 9110, section 8.6: no Content-Length with 204.
+    Source: RFC 9110, section 8.6: no Content-Length with 204, nor that of an empty body with 304.
     """
     status = response.status
-    if status == HTTPStatus.NO_CONTENT:
+    has_content = status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+    if not has_content:
         first = _status_line(status)
     else:
         first = b"%bContent-Length: %d\r\n" % (_status_line(status), len(response.body))
-    common = _common(now_s, response.content_type, status != HTTPStatus.NO_CONTENT)
+    common = _common(now_s, response.content_type, has_content)
     more = _fields(response.headers) if response.headers else b""
     return b"%b%b%b%b\r\n" % (first, common, connection, more)
 

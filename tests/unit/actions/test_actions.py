@@ -21,8 +21,8 @@ NEEDS_KEY_AND_VALUE = ("status", "done", "info", "search")
 
 def test_there_is_one_file_per_action() -> None:
     names = (
-        "DBctl cancel delete done events fileiosetup get hello info list logs quit run search"
-        " status wait"
+        "DBctl backends cancel delete done events fileiosetup get hello info list logs quit run"
+        " search status wait"
     )
     assert ACTIONS.names() == sorted(names.split())
 

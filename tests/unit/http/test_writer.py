@@ -30,6 +30,7 @@ def test_connection_and_further_headers_follow() -> None:
 
 def test_no_content_has_no_length() -> None:
     assert lines(Response(status=204, body=b""))[1].startswith("Server:")
+    assert lines(Response(status=304, body=b""))[1].startswith("Server:")
 
 
 def test_an_unknown_status_has_a_phrase() -> None:

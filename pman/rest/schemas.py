@@ -1,0 +1,119 @@
+"""What REST takes beside what actions take, and what it answers; for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from pman.jobdb.jobview import JobView, State
+
+# --- requests -------------------------------------------------------------------------------
+
+
+class Nothing(msgspec.Struct):
+    """Nothing at all."""
+
+
+class CreateQuery(msgspec.Struct, rename="camel"):
+    """Parameters of `POST /jobs`."""
+
+    dry_run: Annotated[bool, Meta(description="Say what would be made, and make nothing.")] = False
+
+
+class EngineKeys(msgspec.Struct, kw_only=True):
+    """Keys of `run` that only backends of containers read."""
+
+    number_of_workers: Annotated[int | str, Meta(description="Containers of the job.")] = 1
+    cpu_limit: (
+        Annotated[int | str, Meta(description="Thousandths of a CPU for each container.")]
+        | UnsetType
+    ) = UNSET
+    memory_limit: (
+        Annotated[int | str, Meta(description="MiB for each container, or with a unit.")]
+        | UnsetType
+    ) = UNSET
+    gpu_limit: Annotated[int | str, Meta(description="GPUs for each container.")] = 0
+
+
+# --- answers --------------------------------------------------------------------------------
+
+
+class JobPage(msgspec.Struct):
+    """One page of jobs, newest first."""
+
+    jobs: list[JobView]
+    next: Annotated[str | None, Meta(description="`cursor` of the next page, null for the last")]
+
+
+class DryRun(msgspec.Struct, rename="camel"):
+    """What would be made."""
+
+    dry_run: Annotated[dict[str, Any], Meta(description="the engine's object, or the process")]
+    backend: Annotated[str, Meta(description="where it would run")]
+
+
+class LogRecord(msgspec.Struct, kw_only=True):
+    """A piece of what a job has printed, or word that a piece was dropped."""
+
+    part: Annotated[int, Meta(description="part or worker, from 0")]
+    stream: Literal["stdout", "stderr"]
+    attempt: Annotated[int, Meta(description="which try printed it, from 1")]
+    offset: Annotated[int, Meta(description="of its first byte in the stream")]
+    next: Annotated[int, Meta(description="offset behind its last byte")]
+    text: str | UnsetType = UNSET
+    base64: Annotated[str, Meta(description="instead of `text`")] | UnsetType = UNSET
+    dropped: (
+        Annotated[tuple[int, int], Meta(description="instead: these bytes are no more")] | UnsetType
+    ) = UNSET
+    cursor: Annotated[str, Meta(description="goes on behind this")] | UnsetType = UNSET
+
+
+class LogPage(msgspec.Struct, rename="camel"):
+    """What a job has printed, or the next of it."""
+
+    job: Annotated[str, Meta(description="`id` of the job")]
+    jid: str
+    state: Annotated[State | None, Meta(description="null: it was deleted meanwhile")]
+    cursor: Annotated[str, Meta(description="goes on behind this")]
+    is_complete: Annotated[bool, Meta(description="whether nothing will ever follow")]
+    records: list[LogRecord]
+
+
+class EventView(msgspec.Struct, rename="camel", kw_only=True):
+    """One thing that has happened to a job."""
+
+    seq: Annotated[int, Meta(description="number; later events have greater ones")]
+    at: Annotated[float, Meta(description="UTC epoch seconds")]
+    kind: Literal["state", "progress", "deleted"]
+    job: Annotated[str, Meta(description="`id` of the job")]
+    jid: str
+    auid: str
+    backend: str
+    state: State
+    reason: str
+    message: str
+    exit_code: int | None
+    signal: int | None
+    attempt: int
+    progress: float | None
+    progress_text: str
+    labels: dict[str, str] | None
+
+
+class EventPage(msgspec.Struct, rename="camel"):
+    """Events, oldest first."""
+
+    events: list[EventView]
+    next: Annotated[int, Meta(description="`since` of the next request")]
+    first_seq: Annotated[int, Meta(description="number of the oldest event that is kept")]
+    gap: Annotated[bool, Meta(description="whether events before these have been forgotten")]
+
+
+class Index(msgspec.Struct):
+    """Where everything is."""
+
+    name: str
+    version: Annotated[str, Meta(description="of the program")]
+    links: Annotated[dict[str, str], Meta(description="operation -> address")]
