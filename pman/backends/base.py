@@ -149,7 +149,8 @@ class Backend(abc.ABC):
     def recent_output(self, job: Job) -> str | None:
         """Return the end of what a running job has printed of late; None: it can't be told now.
 
-        From memory or files; may cause that an engine is asked for the next time.
+        All of it, or about the last 64 KiB. From memory or files; may cause that an engine is asked
+        for the next time.
         """
         return None
 

@@ -25,6 +25,9 @@ SHARE = 0.02
 TAIL_BYTES = 64 * 1024
 LAST_TAIL_BYTES = 8 * 1024
 
+#: Longest character of UTF-8, which the beginning of an end may have cut.
+MAX_CHARACTER_BYTES = 4
+
 
 class ProgressWatcher(Service):
     """Looks at what running jobs print, every second; and once more when one ends."""
@@ -88,7 +91,9 @@ class ProgressWatcher(Service):
         path = self._current(job)
         if path is None:
             text = self._recent(job)
-            return None if text is None else last_progress(text, is_cut=True)
+            # A backend gives about as much of the end: what is shorter is all there is.
+            is_cut = text is not None and len(text.encode()) > TAIL_BYTES - MAX_CHARACTER_BYTES
+            return None if text is None else last_progress(text, is_cut=is_cut)
         try:
             size = path.stat().st_size
         except OSError:

@@ -111,7 +111,10 @@ def test_what_a_container_prints_live_is_read_from_its_file(setup: Setup) -> Non
 def test_a_container_that_nobody_follows_is_asked_for_by_its_backend(setup: Setup) -> None:
     job = setup.job(backend="swarm")
     assert setup.said(job) == (None, "")
-    setup.backend.texts[job.name] = "cut\n::progress 25% asked\n"
+    setup.backend.texts[job.name] = "::progress 25% asked\n"
+    assert setup.said(job) == (0.25, "asked")
+    cut = "::progress 0.5 of a longer line, perhaps\n"
+    setup.backend.texts[job.name] = cut + "x" * TAIL_BYTES
     assert setup.said(job) == (0.25, "asked")
 
 
