@@ -67,6 +67,9 @@ class _Form(Protocol):
 
     request: Request
 
+    def carry_out(self) -> Outcome | Later | None:
+        """Carry the request out; None: it was to be done quickly, and can't."""
+
     @property
     def action(self) -> str:
         """Name of the action carried out, "" while there is none."""
@@ -85,12 +88,17 @@ class _Form(Protocol):
 class _Classic:
     """The form of 2.2: an envelope."""
 
-    __slots__ = ("_dispatcher", "envelope", "request")
+    __slots__ = ("_dispatcher", "_is_quick", "envelope", "request")
 
-    def __init__(self, dispatcher: Dispatcher, request: Request) -> None:
+    def __init__(self, dispatcher: Dispatcher, request: Request, *, is_quick: bool = False) -> None:
         self._dispatcher = dispatcher
+        self._is_quick = is_quick
         self.request = request
         self.envelope = Envelope(request)
+
+    def carry_out(self) -> Outcome | Later | None:
+        """Carry the request out."""
+        return self._dispatcher.carry_out(self.request, self.envelope, only_quick=self._is_quick)
 
     @property
     def action(self) -> str:
@@ -122,6 +130,12 @@ class _Rest:
         self._dispatcher = dispatcher
         self.request = request
         self._exchange = exchange
+
+    def carry_out(self) -> Outcome | Later:
+        """Carry the request out."""
+        if self._dispatcher.is_preflight(self.request):
+            return Outcome(True)
+        return self._dispatcher.admit(self.request, self._exchange.carry_out)
 
     @property
     def action(self) -> str:
@@ -178,10 +192,11 @@ class Dispatcher:
             return None if path is None else self._visit_quickly(path, request)
         if (self._auth is not None and self._auth.is_due) or is_rest(request):
             return None
-        response, form = self._answer_classic(request, only_quick=True)
+        form = _Classic(self, request, is_quick=True)
+        response = self._answer(form)
         assert not isinstance(response, Deferred), "a quick action does not wait"
         if response is not None:
-            operations, action = self._operations, form.action
+            operations, action = self._operations, form.envelope.action
             if action and not operations.has_lines:  # as `note_quick`, a call cheaper
                 kind = action, "POST", response.status
                 operations.quick.add(kind, time.monotonic() - request.received_at)
@@ -197,11 +212,8 @@ class Dispatcher:
             response = self._visit(path, request)
             self._operations.note(request, path[1:], response)
             return response
-        form: _Form
-        if is_rest(request):
-            answer, form = self._answer_rest(request)
-        else:
-            answer, form = self._answer_classic(request, only_quick=False)
+        form = self._form_of(request)
+        answer = self._answer(form)
         assert answer is not None
         if isinstance(answer, Response):
             self._operations.note(request, form.action, answer)
@@ -223,12 +235,7 @@ class Dispatcher:
             version=version.removeprefix("HTTP/"),
             is_http=version.startswith("HTTP/"),
         )
-        form: _Form = (
-            _Rest(self, request, self._face.exchange(request))
-            if is_rest(request)
-            else _Classic(self, request)
-        )
-        response = form.refuse(error)
+        response = self._form_of(request).refuse(error)
         self._operations.note(request, "", response)
         return response
 
@@ -274,43 +281,71 @@ class Dispatcher:
 
     # --- the way of one request -----------------------------------------------------------
 
-    def _answer(
-        self, request: Request, form: _Form, make: Callable[[], Outcome | Later | None]
-    ) -> Response | Deferred | None:
+    def _answer(self, form: _Form) -> Response | Deferred | None:
         if not self._operations.has_lines:
-            return self._guard(make, form)
-        with log.about_request(request_id(request)):
-            return self._guard(make, form)
+            return self._guard(form.carry_out, form)
+        with log.about_request(request_id(form.request)):
+            return self._guard(form.carry_out, form)
 
-    def _answer_classic(
-        self, request: Request, *, only_quick: bool
-    ) -> tuple[Response | Deferred | None, _Classic]:
-        form = _Classic(self, request)
-        envelope = form.envelope
-        answer = self._answer(request, form, lambda: self._carry_out(request, envelope, only_quick))
-        return answer, form
+    def _form_of(self, request: Request) -> _Form:
+        if is_rest(request):
+            return _Rest(self, request, self._face.exchange(request))
+        return _Classic(self, request)
 
-    def _answer_rest(self, request: Request) -> tuple[Response | Deferred | None, _Rest]:
-        exchange = self._face.exchange(request)
-        form = _Rest(self, request, exchange)
-        if self._is_preflight(request):
-            return form.finished(exchange.options()), form
-
-        def carry_out() -> Outcome | Later:
-            return self._admitted(
-                request, lambda caller: exchange.carry_out(caller, self._context_of(caller))
-            )
-
-        return self._answer(request, form, carry_out), form
-
-    def _carry_out(
-        self, request: Request, envelope: Envelope, only_quick: bool
+    def carry_out(
+        self, request: Request, envelope: Envelope, *, only_quick: bool
     ) -> Outcome | Later | None:
-        if self._is_preflight(request):
+        """Carry out a request in the form of 2.2; None: it is not quick, and was to be.
+
+        Raises:
+            PmanError: It can't be carried out.
+        """
+        if request.method == "OPTIONS" and self.is_preflight(request):
             return Outcome(True)
-        return self._admitted(
-            request, lambda caller: self._serve(request, envelope, caller, only_quick)
-        )
+        caller = self._let_in(request)
+        try:
+            return self._serve(request, envelope, caller, only_quick)
+        except Forbidden as exc:
+            self._log_refusal(caller, exc)
+            raise
+
+    def is_preflight(self, request: Request) -> bool:
+        """Tell whether a browser asks what it may ask, which never carries a token."""
+        return request.method == "OPTIONS" and self._allowed_origin(request) is not None
+
+    def admit(
+        self, request: Request, serve: Callable[[Caller, ActionContext], Outcome | Later]
+    ) -> Outcome | Later:
+        """Serve a request for who asks.
+
+        Raises:
+            Forbidden: A page of somebody else has a browser ask; or what `serve` raises.
+            NotAuthorized: There is no valid token.
+        """
+        caller = self._let_in(request)
+        try:
+            return serve(caller, self._context_of(caller))
+        except Forbidden as exc:
+            self._log_refusal(caller, exc)
+            raise
+
+    def _let_in(self, request: Request) -> Caller:
+        """Return who asks.
+
+        Raises:
+            Forbidden: A page of somebody else has a browser ask.
+            NotAuthorized: There is no valid token.
+        """
+        self._read_headers(request)
+        if self._auth is None:
+            return ALL_RIGHTS
+        caller = self._auth.check(request)
+        request.token = caller.name
+        return caller
+
+    def _log_refusal(self, caller: Caller, error: Forbidden) -> None:
+        if caller.name:
+            _log.warning("a request with the token %r was refused: %s", caller.name, error)
 
     def _serve(
         self, request: Request, envelope: Envelope, caller: Caller, only_quick: bool
@@ -332,27 +367,6 @@ class Dispatcher:
         raise MethodNotAllowed(
             f"method is {shown(method)}, expected one of {', '.join(METHODS)}", field="method"
         )
-
-    def _is_preflight(self, request: Request) -> bool:
-        """Tell whether a browser asks what it may ask, which never carries a token."""
-        return request.method == "OPTIONS" and self._allowed_origin(request) is not None
-
-    def _admitted(self, request: Request, serve: Callable[[Caller], T]) -> T:
-        """Serve a request for who asks.
-
-        Raises:
-            Forbidden: A page of somebody else has a browser ask; or what `serve` raises.
-            NotAuthorized: There is no valid token.
-        """
-        self._read_headers(request)
-        caller = ALL_RIGHTS if self._auth is None else self._auth.check(request)
-        request.token = caller.name
-        try:
-            return serve(caller)
-        except Forbidden as exc:
-            if caller.name:
-                _log.warning("a request with the token %r was refused: %s", caller.name, exc)
-            raise
 
     def _perform(self, name: str, wanted: ActionRequest, context: ActionContext) -> Outcome | Later:
         """Carry out an action for a caller who has the right to it."""

@@ -10,6 +10,9 @@ from pman.options import RESTRICTABLE
 from pman.settings import Settings
 from pman.wire import HOST
 
+#: Looked up for every request: a member of an enumeration costs more.
+_ADMIN = Role.ADMIN
+
 
 def check_right(name: str, role: Role, caller: Caller, settings: Settings) -> None:
     """Let a caller ask for an action, or raise.
@@ -23,7 +26,7 @@ def check_right(name: str, role: Role, caller: Caller, settings: Settings) -> No
     Raises:
         Forbidden: Says which token it needs.
     """
-    if role is Role.ADMIN:
+    if role is _ADMIN:
         if caller.auid is not None:
             raise Forbidden(
                 f"{name} is about more than the jobs of one user, expected a token that is bound to"
