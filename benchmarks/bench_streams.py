@@ -5,7 +5,8 @@
 1. Followers of the log of a job that prints nothing any more, and clients that wait for its end:
    the growth of the daemon's resident memory for each, and the throughput of `hello` on 32
    connections beside that of a pman without them, in turns.
-2. A job writes as fast as it can, alone and while its log is followed, as records and as raw bytes.
+2. A job writes as fast as it can, another one 100 MB/s, alone and while its log is followed,
+   as records and as raw bytes.
 """
 
 from __future__ import annotations
@@ -39,6 +40,16 @@ decode = msgspec.json.Decoder().decode
 WRITER = (
     "begin=$(date +%s%N); yes 0123456789abcdef | head -c {}; echo $(($(date +%s%N) - begin)) >&2"
 )
+
+#: The same at 100 MB/s: a block each 10 ms, made up for where one was late.
+PACED = """exec {} -c '
+import os, time
+block, begin = b"0123456789abcde\\n" * 62_500, time.monotonic()
+for n in range({}):
+    time.sleep(max(0, begin + n / 100 - time.monotonic()))
+    os.write(1, block)
+print(time.monotonic_ns() - int(begin * 1e9), file=os.fdopen(2, "w"))
+'"""
 
 
 class Client:
@@ -154,28 +165,37 @@ def read_raw(client: Client) -> int:
 
 
 def fast_log(args: argparse.Namespace) -> None:
-    """Print how fast a log is followed, and whether that holds up who writes it."""
-    size = args.mb * 1_000_000
+    """Print how fast logs are followed, and whether that holds up who writes them."""
     with daemon("--listeners", "4") as pman:
-        meta = {"cmd": WRITER.format(size), "auid": "bench", "compound": False, "threaded": True}
-        pman.post("run", **meta, jid="alone")
-        alone_s = written_s(pman, "alone")
-        print(f"writer  alone: {args.mb / alone_s:.0f} MB/s")
-        for name, more, read in (
-            ("records", {}, read_records),
-            ("raw", {"raw": True, "part": 0}, read_raw),
+        for name, cmd in (
+            ("fast", WRITER.format(args.mb * 1_000_000)),
+            ("100 MB/s", PACED.format(sys.executable, args.mb)),
         ):
-            begin = time.perf_counter()
-            pman.post("run", **meta, jid=name)
-            client = Client(pman, "logs", jid=name, stream="stdout", follow=True, **more)
-            client.read_head()
-            got = read(client)
-            took_s = time.perf_counter() - begin
-            writer_s = written_s(pman, name)
-            print(
-                f"{name:7s} followed at {args.mb / took_s:.0f} MB/s, {size - got} bytes lost;"
-                f" writer: {args.mb / writer_s:.0f} MB/s, {alone_s / writer_s:.2f} times"
-            )
+            follow_writer(pman, name, cmd, args.mb)
+
+
+def follow_writer(pman: Daemon, name: str, cmd: str, mb: int) -> None:
+    """Print how long a writer takes alone and while it is followed."""
+    meta = {"cmd": cmd, "auid": "bench", "compound": False, "threaded": True}
+    pman.post("run", **meta, jid=f"{name} alone")
+    alone_s = written_s(pman, f"{name} alone")
+    print(f"writer {name}, alone: {mb / alone_s:.0f} MB/s")
+    for form, more, read in (
+        ("records", {}, read_records),
+        ("raw", {"raw": True, "part": 0}, read_raw),
+    ):
+        jid = f"{name} {form}"
+        begin = time.perf_counter()
+        pman.post("run", **meta, jid=jid)
+        client = Client(pman, "logs", jid=jid, stream="stdout", follow=True, **more)
+        client.read_head()
+        got = read(client)
+        took_s = time.perf_counter() - begin
+        writer_s = written_s(pman, jid)
+        print(
+            f"  {form:7s} followed at {mb / took_s:.0f} MB/s, {mb * 1_000_000 - got} bytes lost;"
+            f" writer: {mb / writer_s:.0f} MB/s, {alone_s / writer_s:.2f} times"
+        )
 
 
 def main() -> None:
