@@ -5,15 +5,14 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from pman import log
 from pman.actions import ACTIONS, Action
 from pman.actions._put import put_run
 from pman.actions._rights import check_right
 from pman.actions.base import (
-    NOTHING,
     ActionContext,
     ActionRequest,
     Later,
@@ -36,10 +35,11 @@ from pman.errors import (
 )
 from pman.http.deferred import Deferred
 from pman.http.message import Request, Response
-from pman.http.request_id import HEADER, id_header, request_id
+from pman.http.request_id import HEADER, request_id
 from pman.ops.operations import PATHS, QUICK_PATHS, Operations, page_of
-from pman.rest.face import Exchange, Face, is_rest
-from pman.wire import CONTENT_TYPE_HTTP, CONTENT_TYPE_JSON, METHODS, dumps, loads
+from pman.replies import ClassicForm, Form, Replies, RestForm, Serve
+from pman.rest.face import Face, is_rest
+from pman.wire import METHODS, loads
 
 _log = logging.getLogger(__name__)
 
@@ -52,117 +52,6 @@ PREFIX_COMPONENTS = 2
 MAX_SCOPES = 1024
 
 REQUEST_ID = HEADER.lower()
-
-ALLOW = ("Allow", ", ".join(METHODS))
-
-#: Headers that a page of another origin may send to REST, and those that it may read there.
-REST_HEADERS = (
-    "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, X-Request-Id"
-)
-REST_EXPOSED = "ETag, Link, Location, Allow, WWW-Authenticate, Pman-Offset, X-Request-Id"
-
-
-class _Form(Protocol):
-    """How one request is answered."""
-
-    request: Request
-
-    def carry_out(self) -> Outcome | Later | None:
-        """Carry the request out; None: it was to be done quickly, and can't."""
-
-    @property
-    def action(self) -> str:
-        """Name of the action carried out, "" while there is none."""
-
-    def reply(self, outcome: Outcome) -> Response:
-        """Make the response of what an action came to.
-
-        Raises:
-            PmanError: That it was not carried out.
-        """
-
-    def refuse(self, error: PmanError) -> Response:
-        """Make the response of an error."""
-
-
-class _Classic:
-    """The form of 2.2: an envelope."""
-
-    __slots__ = ("_dispatcher", "_is_quick", "envelope", "request")
-
-    def __init__(self, dispatcher: Dispatcher, request: Request, *, is_quick: bool = False) -> None:
-        self._dispatcher = dispatcher
-        self._is_quick = is_quick
-        self.request = request
-        self.envelope = Envelope(request)
-
-    def carry_out(self) -> Outcome | Later | None:
-        """Carry the request out."""
-        return self._dispatcher.carry_out(self.request, self.envelope, only_quick=self._is_quick)
-
-    @property
-    def action(self) -> str:
-        """Name of the action carried out, "" while there is none."""
-        return self.envelope.action
-
-    def reply(self, outcome: Outcome) -> Response:
-        """Make the response of what an action came to."""
-        dispatcher, request, envelope = self._dispatcher, self.request, self.envelope
-        if outcome.stream is not None:
-            headers = (*dispatcher.headers(outcome.code, request), *outcome.headers)
-            content_type = outcome.content_type or dispatcher.content_type
-            return Response(outcome.code, b"", content_type, headers, outcome.stream)
-        envelope.d_ret = ABSENT if outcome.d_ret is NOTHING else outcome.d_ret
-        return dispatcher.response(outcome.code, envelope.build(outcome.status), request)
-
-    def refuse(self, error: PmanError) -> Response:
-        """Make the response of an error."""
-        document = self.envelope.build(False, error)
-        return self._dispatcher.response(error.hint, document, self.request)
-
-
-class _Rest:
-    """The form of `/api/v2`: what `pman.rest` makes, with the headers that all replies have."""
-
-    __slots__ = ("_dispatcher", "_exchange", "request")
-
-    def __init__(self, dispatcher: Dispatcher, request: Request, exchange: Exchange) -> None:
-        self._dispatcher = dispatcher
-        self.request = request
-        self._exchange = exchange
-
-    def carry_out(self) -> Outcome | Later:
-        """Carry the request out."""
-        if self._dispatcher.is_preflight(self.request):
-            return Outcome(True)
-        return self._dispatcher.admit(self.request, self._exchange.carry_out)
-
-    @property
-    def action(self) -> str:
-        """Name of the action carried out, "" while there is none."""
-        return self._exchange.action
-
-    def reply(self, outcome: Outcome) -> Response:
-        """Make the response of what an action came to.
-
-        Raises:
-            PmanError: That it was not carried out.
-        """
-        return self.finished(self._exchange.reply(outcome))
-
-    def refuse(self, error: PmanError) -> Response:
-        """Make the response of an error."""
-        return self.finished(self._exchange.refuse(error))
-
-    def finished(self, response: Response) -> Response:
-        """Return a response with the headers that all have."""
-        request = self.request
-        more = [id_header(request)]
-        if self._dispatcher.cors_origins:
-            methods = self._exchange.methods
-            more += self._dispatcher.cors(request, methods, REST_HEADERS, REST_EXPOSED)
-        response.headers = (*response.headers, *more)
-        return response
 
 
 class Dispatcher:
@@ -177,9 +66,7 @@ class Dispatcher:
         self._context = context
         self._operations = operations or Operations(context)
         self._auth = auth
-        settings = context.settings
-        self.content_type = CONTENT_TYPE_HTTP if settings.http else CONTENT_TYPE_JSON
-        self.cors_origins = frozenset(settings.cors_origins)
+        self._replies = Replies(context.settings)
         self._face = Face(self._perform)
         self._scoped = functools.lru_cache(MAX_SCOPES)(context.scoped)
 
@@ -192,7 +79,7 @@ class Dispatcher:
             return None if path is None else self._visit_quickly(path, request)
         if (self._auth is not None and self._auth.is_due) or is_rest(request):
             return None
-        form = _Classic(self, request, is_quick=True)
+        form = ClassicForm(self._replies, request, self._carry_out, is_quick=True)
         response = self._answer(form)
         assert not isinstance(response, Deferred), "a quick action does not wait"
         if response is not None:
@@ -281,26 +168,26 @@ class Dispatcher:
 
     # --- the way of one request -----------------------------------------------------------
 
-    def _answer(self, form: _Form) -> Response | Deferred | None:
+    def _answer(self, form: Form) -> Response | Deferred | None:
         if not self._operations.has_lines:
             return self._guard(form.carry_out, form)
         with log.about_request(request_id(form.request)):
             return self._guard(form.carry_out, form)
 
-    def _form_of(self, request: Request) -> _Form:
+    def _form_of(self, request: Request) -> Form:
         if is_rest(request):
-            return _Rest(self, request, self._face.exchange(request))
-        return _Classic(self, request)
+            return RestForm(self._replies, request, self._face.exchange(request), self._admit)
+        return ClassicForm(self._replies, request, self._carry_out)
 
-    def carry_out(
-        self, request: Request, envelope: Envelope, *, only_quick: bool
+    def _carry_out(
+        self, request: Request, envelope: Envelope, only_quick: bool
     ) -> Outcome | Later | None:
         """Carry out a request in the form of 2.2; None: it is not quick, and was to be.
 
         Raises:
             PmanError: It can't be carried out.
         """
-        if request.method == "OPTIONS" and self.is_preflight(request):
+        if request.method == "OPTIONS" and self._replies.is_preflight(request):
             return Outcome(True)
         caller = self._let_in(request)
         try:
@@ -309,13 +196,7 @@ class Dispatcher:
             self._log_refusal(caller, exc)
             raise
 
-    def is_preflight(self, request: Request) -> bool:
-        """Tell whether a browser asks what it may ask, which never carries a token."""
-        return request.method == "OPTIONS" and self._allowed_origin(request) is not None
-
-    def admit(
-        self, request: Request, serve: Callable[[Caller, ActionContext], Outcome | Later]
-    ) -> Outcome | Later:
+    def _admit(self, request: Request, serve: Serve) -> Outcome | Later:
         """Serve a request for who asks.
 
         Raises:
@@ -389,7 +270,7 @@ class Dispatcher:
         for name, value in request.headers:
             # Lengths differ mostly, and cost less to compare; Content-Type has the second one, too.
             size = len(name)
-            if size == 6 and name.lower() == "origin" and value not in self.cors_origins:
+            if size == 6 and name.lower() == "origin" and value not in self._replies.origins:
                 raise Forbidden(
                     f"origin is {shown(value)}, expected one of --corsOrigin", field="Origin"
                 )
@@ -481,7 +362,7 @@ class Dispatcher:
 
     # --- replies --------------------------------------------------------------------------
 
-    def _defer(self, later: Later, form: _Form) -> Deferred:
+    def _defer(self, later: Later, form: Form) -> Deferred:
         deferred = Deferred()
 
         def answer(make: Callable[[], Outcome]) -> None:
@@ -494,7 +375,7 @@ class Dispatcher:
         return deferred
 
     def _guard(
-        self, make: Callable[[], Outcome | Later | None], form: _Form
+        self, make: Callable[[], Outcome | Later | None], form: Form
     ) -> Response | Deferred | None:
         """Turn what `make` returns or raises into a reply; None stays None."""
         try:
@@ -507,59 +388,6 @@ class Dispatcher:
         except Exception:  # noqa: BLE001  # the one place: no request may take a listener with it
             _log.exception("a request for %r failed", form.action or form.request.target)
             return form.refuse(PmanError("pman failed to carry this out; its log says why"))
-
-    def response(self, code: int, document: Any, request: Request) -> Response:
-        """Return a document in the form of 2.2."""
-        return Response(code, dumps(document), self.content_type, self.headers(code, request))
-
-    def headers(self, code: int, request: Request) -> tuple[tuple[str, str], ...]:
-        """Return the headers of a reply in the form of 2.2, but for the usual ones."""
-        wants_id = request.wants_id
-        if code == 200 and request.method == "POST" and not self.cors_origins and not wants_id:
-            return ()
-        headers: list[tuple[str, str]] = []
-        if wants_id:
-            headers.append(id_header(request))
-        if code == 401:
-            headers.append(("WWW-Authenticate", "Bearer"))
-        if code == 405 or request.method == "OPTIONS":
-            headers.append(ALLOW)
-        if self.cors_origins:
-            headers += self.cors(request)
-        return tuple(headers)
-
-    def _allowed_origin(self, request: Request) -> str | None:
-        for origin in request.header_values("origin"):
-            if origin in self.cors_origins:
-                return origin
-        return None
-
-    def cors(
-        self,
-        request: Request,
-        methods: Sequence[str] = METHODS,
-        allowed: str = "Authorization, Content-Type",
-        exposed: str = "",
-    ) -> list[tuple[str, str]]:
-        """Return the CORS headers for an origin of `--corsOrigin`.
-
-        Args:
-            methods, allowed: Methods and request headers that a page may use.
-            exposed: Response headers that it may read, beside the usual ones.
-        Source: https://fetch.spec.whatwg.org/#http-cors-protocol
-        """
-        origin = self._allowed_origin(request)
-        if origin is None:
-            return [("Vary", "Origin")]
-        headers = [("Vary", "Origin"), ("Access-Control-Allow-Origin", origin)]
-        if request.method == "OPTIONS":
-            headers += [
-                ("Access-Control-Allow-Methods", ", ".join(methods)),
-                ("Access-Control-Allow-Headers", allowed),
-            ]
-        elif exposed:
-            headers.append(("Access-Control-Expose-Headers", exposed))
-        return headers
 
 
 def _payload(document: Any) -> dict[str, Any]:
