@@ -102,8 +102,8 @@ class Daemon:
         try:
             output = OutputFiles(settings.db_path / "output", settings.max_inline_output_bytes)
             database = job_db.database
-            events = EventLog(database.first_seq, database.next_seq - 1, job_db.reader.events)
             writer = Writer(database, settings.keep_events)
+            events = EventLog(writer.numbering, database.horizon, job_db.reader.events)
             herald = Herald(events)
             writer.on_events(events.publish)
             writer.on_events(herald.ring)
