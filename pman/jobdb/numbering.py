@@ -51,16 +51,17 @@ class Numbering:
         """
         if not events:
             return
-        newest_us = _moment_us(events[-1])
-        oldest_us = max(_moment_us(events[0]), newest_us - SPREAD_US)
+        newest_us = int(events[-1].at * 1e6)
+        oldest_us = max(int(events[0].at * 1e6), newest_us - SPREAD_US)
         with self._lock:
             begin = self._read_us() - max(0, newest_us - oldest_us)
             begin = max(begin, self._top + 1)
             seq = begin - 1
             for event in events:
-                distance_us = min(max(0, _moment_us(event) - oldest_us), SPREAD_US)
-                seq = event.seq = max(seq + 1, begin + distance_us)
-                self._under_way.setdefault(event.auid, seq)
+                wanted = begin + min(int(event.at * 1e6) - oldest_us, SPREAD_US)
+                seq = event.seq = wanted if wanted > seq else seq + 1
+                if event.auid not in self._under_way:
+                    self._under_way[event.auid] = seq
             self._top = seq
 
     def settle(self) -> None:
@@ -97,7 +98,3 @@ class Numbering:
         )
         self._steady_ns = steady_ns
         return self._now_ns // 1000
-
-
-def _moment_us(event: Event) -> int:
-    return int(event.at * 1e6)
