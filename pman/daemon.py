@@ -126,9 +126,9 @@ class Daemon:
         try:
             output = OutputFiles(settings.db_path / "output", settings.max_inline_output_bytes)
             database = job_db.database
-            events = EventLog(database.first_seq, database.next_seq - 1, job_db.reader.events)
             meters = Meters()
             writer = Writer(database, settings.keep_events, meters.commits)
+            events = EventLog(writer.numbering, database.horizon, job_db.reader.events)
             herald = Herald(events)
             writer.on_events(events.publish)
             writer.on_events(herald.ring)
@@ -186,6 +186,8 @@ class Daemon:
             self._drain()
             code = self._finish()
             front.request_stop()  # first, so that nobody comes who would have to wait
+            for postman in postmen:
+                postman.request_stop()  # else its time limits would come to an end, too
             timers.hurry()
             return code
         finally:

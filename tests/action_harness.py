@@ -122,7 +122,7 @@ def harness(folder: Path, auth: TokenAuth | None = None, **settings: Any) -> Ite
         store = JobStore(writer)
         database = writer._database
         reader = Reader(database.path)
-        events = EventLog(database.first_seq, database.next_seq - 1, reader.events)
+        events = EventLog(writer.numbering, database.horizon, reader.events)
         herald = Herald(events)
         writer.on_events(events.publish)
         writer.on_events(herald.ring)

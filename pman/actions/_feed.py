@@ -48,25 +48,29 @@ class Feed:
             clock: Monotonic seconds.
         """
         self._log = log
-        self._seq = log.last_seq if since is None else since
+        self._seq = log.now(wanted.owner) if since is None else since
         self._wanted = wanted
         self._clock = clock
         self._sent_at = clock()
         self._begin: bytes = b"retry: %d\n\n" % RETRY_MS
+        self._callback: Callable[[], None] | None = None
         self._forget: Callable[[], None] | None = None
 
     def read(self) -> bytes | None:
         """Return the next events; see `Body`."""
         begin, self._begin = self._begin, b""
         page = self._log.since(self._seq, PIECE_EVENTS, self._wanted, scan=CHUNK)
-        self._seq = page.next
+        self._seq = page.at
         piece = begin
         if page.is_gap:
             piece += b'event: gap\ndata: {"firstSeq":%d}\n\n' % page.first_seq
         if page.events:
             piece += b"".join(map(_spell, page.events))
+        elif not page.is_end and self._wanted.owner is None:
+            piece += b"id: %d\n\n" % page.at  # no event, but where to go on: ask again at once
         elif not page.is_end:
-            piece += b"id: %d\n\n" % page.next  # no event, but where to go on: ask again at once
+            if self._callback is not None:
+                self._callback()  # look on: a piece would show how many there are of others
         elif self._log.is_closed and not piece:
             return None
         if not piece and self._clock() - self._sent_at >= HEARTBEAT_S:
@@ -77,6 +81,7 @@ class Feed:
 
     def on_news(self, callback: Callable[[], None]) -> None:
         """Have `callback` called when there is more; see `Body`."""
+        self._callback = callback
         self._forget = self._log.subscribe(callback, self._wanted)
         callback()  # for what came before
 

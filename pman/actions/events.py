@@ -56,7 +56,8 @@ def events(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     """Answer `{"events", "next", "firstSeq", "gap"}`; with `follow`, a stream of events.
 
     `next` is the `since` to go on with. `gap` is true if events behind `since` have been forgotten,
-    or if `since` was never given; the answer then begins with the oldest that is left.
+    or if `since` lies in the future; the answer then begins with the oldest that is left. To a
+    caller that is bound to a user all of them tell of that user's events only, and of the time.
     """
     meta = request.read_as(EventsMeta)
     since = 0 if meta.since is None and meta.from_start else meta.since

@@ -15,7 +15,9 @@ import msgspec
 from pman.errors import SnapshotError
 from pman.job.event import Event
 from pman.job.record import Job
-from pman.jobdb.event_json import decode_event, encode_event
+from pman.jobdb.event_json import auid_in, decode_event, encode_event
+from pman.jobdb.horizon import Horizon
+from pman.jobdb.numbering import LATEST_US
 from pman.jobdb.outbox import MAX_LETTERS, OutboxChanges
 from pman.jobdb.record_json import decode_record, encode_record
 
@@ -42,6 +44,7 @@ _CREATE = (
 )
 _ADD_EVENTS_AND_OUTBOX = (
     "CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, event BLOB NOT NULL)",
+    "CREATE TABLE forgotten (auid TEXT PRIMARY KEY, seq INTEGER NOT NULL)",
     "CREATE TABLE outbox (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, job TEXT NOT NULL,"
     " url TEXT NOT NULL, body BLOB NOT NULL, created_at REAL NOT NULL, next_at REAL NOT NULL,"
     " tries INTEGER NOT NULL, problem TEXT NOT NULL, given_up_at REAL)",
@@ -52,6 +55,8 @@ _UPSERT = (
     " ON CONFLICT (name) DO UPDATE SET record = excluded.record"
 )
 _LAST_SEQ = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
+_FORGET = "INSERT OR REPLACE INTO forgotten VALUES (?, ?)"
+_KEEP_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 _ADD_LETTER = (
     "INSERT OR REPLACE INTO outbox"
     " (id, job, url, body, created_at, next_at, tries, problem, given_up_at)"
@@ -63,6 +68,9 @@ _DROP_OLDEST_LETTERS = (
     " (SELECT seq FROM outbox ORDER BY given_up_at IS NULL, seq LIMIT"
     " max(0, (SELECT count(*) FROM outbox) - ?))"
 )
+
+#: Keys in `meta`: the number behind which events began, and that of the newest forgotten one.
+_BEGAN, _FORGOTTEN = "events-began", "events-forgotten"
 
 #: Result codes that mean "this is not, or no longer, a data base".
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -83,7 +91,9 @@ class Database:
         self.path = path
         self.keep_events = 0
         self._connection: sqlite3.Connection | None = None
-        self._seqs: tuple[int, int] | None = None  # of the oldest event and of the next one
+        self._last_seq: int | None = None
+        self._count: int | None = None  # of events
+        self._horizon: Horizon | None = None
         self._is_unsure = False  # whether the last transaction, which failed, is durable
 
     @classmethod
@@ -165,22 +175,32 @@ class Database:
         return str(row[0])
 
     @property
-    def first_seq(self) -> int:
-        """Number of the oldest event, or of the next one when there is none.
+    def last_seq(self) -> int:
+        """Highest number that an event was ever given, or the one behind which they begin.
 
         Raises:
             SnapshotError: The file cannot be read.
         """
-        return self._event_seqs()[0]
+        if self._last_seq is None:
+            with translated(self.path):
+                self._last_seq = int(self._connect().execute(_LAST_SEQ).fetchone()[0])
+        return self._last_seq
 
     @property
-    def next_seq(self) -> int:
-        """Number of the next event.
+    def horizon(self) -> Horizon:
+        """What is forgotten; always the same object, which changes with the file.
 
         Raises:
             SnapshotError: The file cannot be read.
         """
-        return self._event_seqs()[1]
+        if self._horizon is None:
+            with translated(self.path):
+                connection = self._connect()
+                meta = dict(connection.execute("SELECT key, value FROM meta"))
+                users = dict(connection.execute("SELECT auid, seq FROM forgotten"))
+            began = int(meta[_BEGAN])
+            self._horizon = Horizon(began, int(meta.get(_FORGOTTEN, began)), users)
+        return self._horizon
 
     def apply(
         self,
@@ -194,18 +214,19 @@ class Database:
         Args:
             upserts: Name and record; a name that is new, or deleted here, goes behind all others.
             deletes: Names; removed first.
-            events: What has happened, with numbers from `next_seq` on.
+            events: What has happened, with growing numbers above `last_seq`.
             outbox: Letters to add, to keep the tries of, to remove.
         Raises:
             SnapshotError: Nothing was changed; the next call starts afresh. Where a disk that
                 reported a failure has kept the change all the same, the next call takes back what
                 it does not hold itself.
         """
-        first, seq = self._event_seqs()
+        last_seq = self.last_seq
+        count = self._count
         try:
             with self._transaction() as connection:
                 if self._is_unsure:
-                    _take_back(connection, seq, {name for name, _ in upserts})
+                    _take_back(connection, last_seq, {name for name, _ in upserts})
                 connection.executemany("DELETE FROM jobs WHERE name = ?", ((n,) for n in deletes))
                 connection.executemany(_UPSERT, upserts)
                 if events:
@@ -213,33 +234,44 @@ class Database:
                         "INSERT INTO events VALUES (?, ?)",
                         ((event.seq, encode_event(event)) for event in events),
                     )
-                    seq += len(events)
-                    first = self._prune(connection, first, seq)
+                    last_seq = events[-1].seq
+                    count = self._prune(connection, count, len(events))
                 if outbox is not None:
                     _change_outbox(connection, outbox)
         except BaseException:
             self._is_unsure = True
             raise
         self._is_unsure = False
-        self._seqs = first, seq
+        self._last_seq, self._count = last_seq, count
 
-    def _event_seqs(self) -> tuple[int, int]:
-        if self._seqs is None:
-            with translated(self.path):
-                connection = self._connect()
-                last = connection.execute(_LAST_SEQ).fetchone()[0]
-                first = connection.execute("SELECT min(seq) FROM events").fetchone()[0]
-            self._seqs = last + 1 if first is None else first, last + 1
-        return self._seqs
+    def _prune(self, connection: sqlite3.Connection, count: int | None, added: int) -> int | None:
+        """Remove the oldest events if there are too many.
 
-    def _prune(self, connection: sqlite3.Connection, first: int, next_seq: int) -> int:
-        """Remove the oldest events if there are too many; return the number of the oldest left."""
-        surplus = next_seq - first - self.keep_events
-        if not self.keep_events or surplus <= PRUNE_SLACK:
-            return first
-        first += min(surplus, PRUNE_MOST)
-        connection.execute("DELETE FROM events WHERE seq < ?", (first,))
-        return first
+        Args:
+            count: How many there were before; None: not counted yet.
+            added: How many have been added.
+        Returns:
+            How many are left; None: not counted.
+        """
+        if not self.keep_events:
+            return None
+        if count is None:
+            count = int(connection.execute("SELECT count(*) FROM events").fetchone()[0])
+        else:
+            count += added
+        surplus = count - self.keep_events
+        if surplus <= PRUNE_SLACK:
+            return count
+        rows = connection.execute(
+            "SELECT seq, event FROM events ORDER BY seq LIMIT ?", (min(surplus, PRUNE_MOST),)
+        ).fetchall()
+        upto = rows[-1][0]
+        users = {auid: seq for seq, raw in rows if (auid := auid_in(raw)) is not None}
+        self.horizon.forget(upto, users)
+        connection.executemany(_FORGET, users.items())
+        connection.execute(_KEEP_META, (_FORGOTTEN, str(upto)))
+        connection.execute("DELETE FROM events WHERE seq <= ?", (upto,))
+        return count - len(rows)
 
     def close(self) -> None:
         """Give the file back; may be called twice."""
@@ -298,31 +330,30 @@ class Database:
 def _add_events_and_outbox(connection: sqlite3.Connection) -> None:
     """Make the tables that schema 2 has beyond schema 1.
 
-    Numbers of events begin with the time, in microseconds: a file that takes the place of a lost
-    one goes on above all numbers that clients have been given, as nobody makes a million a second.
+    Numbers of events are the time, in microseconds: a file that takes the place of a lost one goes
+    on above all numbers that clients have been given.
     """
     for statement in _ADD_EVENTS_AND_OUTBOX:
         connection.execute(statement)
-    connection.execute(
-        "INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?)",
-        (time.time_ns() // 1000,),
-    )
+    began = min(time.time_ns() // 1000, LATEST_US)
+    connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?)", (began,))
+    connection.execute(_KEEP_META, (_BEGAN, str(began)))
 
 
-def _take_back(connection: sqlite3.Connection, seq: int, written: set[str]) -> None:
+def _take_back(connection: sqlite3.Connection, last_seq: int, written: set[str]) -> None:
     """Undo what a transaction did that was taken for failed, but for what is written again now.
 
     Everything in it comes again, with its events, but for new jobs: those were refused.
 
     Args:
-        seq: Number of the first event that it may have written.
+        last_seq: Number of the last event before those that it may have written.
         written: Names of the jobs that are written now.
     """
-    rows = connection.execute("SELECT event FROM events WHERE seq >= ?", (seq,)).fetchall()
+    rows = connection.execute("SELECT event FROM events WHERE seq > ?", (last_seq,)).fetchall()
     if rows:
         refused = {decode_event(raw).job for (raw,) in rows} - written
         connection.executemany("DELETE FROM jobs WHERE name = ?", ((name,) for name in refused))
-        connection.execute("DELETE FROM events WHERE seq >= ?", (seq,))
+        connection.execute("DELETE FROM events WHERE seq > ?", (last_seq,))
 
 
 def _change_outbox(connection: sqlite3.Connection, changes: OutboxChanges) -> None:

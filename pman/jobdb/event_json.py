@@ -13,7 +13,19 @@ class _Row(Event, array_like=True, gc=False):
     """The fields of an event in their order; those behind the last one known are ignored."""
 
 
+class _Head(msgspec.Struct, array_like=True, gc=False):
+    """The first fields of a row."""
+
+    seq: int
+    at: float
+    kind: str
+    job: str
+    jid: str
+    auid: str
+
+
 _encode = msgspec.json.Encoder().encode
+_decode_head = msgspec.json.Decoder(_Head).decode
 _decode = msgspec.json.Decoder(_Row).decode
 
 
@@ -39,3 +51,11 @@ def decode_event(raw: bytes) -> Event:
         return Event(*msgspec.structs.astuple(_decode(raw)))
     except msgspec.DecodeError as exc:
         raise SnapshotError(f"not an event: {exc}") from exc
+
+
+def auid_in(raw: bytes) -> str | None:
+    """Return the user in what `encode_event` made; None if it cannot be read."""
+    try:
+        return _decode_head(raw).auid
+    except msgspec.DecodeError:
+        return None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from pman.job.event import Event, Wanted
+from pman.jobdb.horizon import Horizon
+from pman.jobdb.numbering import Numbering
 
 #: Events that are kept in memory, and how many more there may be before the oldest go.
 RECENT, SLACK = 10_000, 2_000
@@ -16,7 +19,8 @@ RECENT, SLACK = 10_000, 2_000
 #: Events that are looked through before the lock is let go, or the disk is asked for more.
 CHUNK = 500
 
-#: Events that one call looks through, so that it ends soon even when none is wanted.
+#: Events that one call looks through, so that it ends soon even when none is wanted. For a client
+#: that is bound to a user it goes on to the end: an early one would count the events of others.
 MAX_SCAN = 100_000
 
 OnNews = Callable[[], None]
@@ -41,15 +45,18 @@ class Page(msgspec.Struct, frozen=True):
 
     Attributes:
         events: In order.
-        next: Number to go on from: all up to it were looked at.
-        first_seq: Number of the oldest event that is still there.
+        next: What the client is to go on from. If it is bound to a user, it tells of that user's
+            events only: the last one that was looked at, or the number that was asked for.
+        at: Number up to which all were looked at; not for clients.
+        first_seq: All events that the client may see are there from this number on.
         is_gap: Whether events before these are missing: they were forgotten, or the number that was
-            asked for was never given.
+            asked for lies in the future.
         is_end: Whether there was no event behind these.
     """
 
     events: list[Event]
     next: int
+    at: int
     first_seq: int
     is_gap: bool
     is_end: bool
@@ -74,33 +81,25 @@ class EventLog:
         is_closed: Set at the end: whoever waits for more waits in vain.
     """
 
-    def __init__(self, first_seq: int, last_seq: int, read: ReadEvents) -> None:
+    def __init__(self, numbering: Numbering, horizon: Horizon, read: ReadEvents) -> None:
         """Begin with what is on disk.
 
         Args:
-            first_seq: Number of the oldest event there, or of the next one if there is none.
-            last_seq: Number of the newest that there ever was.
+            numbering: Numbers the events; all that it gives from now on are published here.
+            horizon: What is forgotten.
             read: Reads those that are not in memory.
         """
         self.is_closed = False
         self._lock = threading.Lock()
-        self._first_seq = first_seq
-        self._last_seq = last_seq
+        self._numbering = numbering
+        self._horizon = horizon
+        self._last_seq = numbering.now()  # of the newest in memory; those on disk are not above it
         self._recent: list[Event] = []
-        self._base = last_seq + 1  # number of the first of `_recent`; they have no gaps
+        self._before = self._last_seq  # all behind it are in `_recent`
+        self._newest: dict[str, int] = {}  # user who has asked -> none of its events is above
         self._read = read
         self._subscribers: dict[_Key, dict[_Subscriber, None]] = {}
-        self._told = last_seq
-
-    @property
-    def first_seq(self) -> int:
-        """Number of the oldest event that is still there, or of the next one."""
-        return self._first_seq
-
-    @property
-    def last_seq(self) -> int:
-        """Number of the newest event."""
-        return self._last_seq
+        self._told = self._last_seq
 
     @property
     def is_awaited(self) -> bool:
@@ -109,74 +108,95 @@ class EventLog:
 
     # --- writing --------------------------------------------------------------------------
 
-    def publish(self, events: Sequence[Event], first_seq: int) -> None:
-        """Take in events that have become durable, in order.
-
-        Args:
-            first_seq: Number of the oldest event that is left on disk.
-        """
+    def publish(self, events: Sequence[Event]) -> None:
+        """Take in events that have become durable, in order."""
+        if not events:
+            return
         with self._lock:
-            self._first_seq = first_seq
-            if not events:
-                return
             self._recent += events
             self._last_seq = events[-1].seq
+            if self._newest:
+                for event in events:
+                    if event.auid in self._newest:
+                        self._newest[event.auid] = event.seq
             if len(self._recent) > RECENT + SLACK:
                 surplus = len(self._recent) - RECENT
+                self._before = self._recent[surplus - 1].seq
                 del self._recent[:surplus]
-                self._base += surplus
 
     # --- reading --------------------------------------------------------------------------
 
-    def since(self, seq: int | None, limit: int, wanted: Wanted, scan: int = MAX_SCAN) -> Page:
+    def now(self, owner: str | None) -> int:
+        """Return the number to begin with for all that comes from now on.
+
+        Args:
+            owner: To whom the client is bound, if to anybody.
+        """
+        return self._numbering.now(owner)
+
+    def since(self, seq: int | None, limit: int, wanted: Wanted, scan: int | None = None) -> Page:
         """Return events behind a number.
 
         Args:
             seq: Number of the last event that is known already; 0: begin with the oldest that is
                 left; None: only what comes from now on.
             limit: Most events to return.
-            scan: About how many to look at.
+            scan: About how many to look at; None: as with `MAX_SCAN`.
         Raises:
             SnapshotError: Older events cannot be read.
         """
-        with self._lock:
-            first, last = self._first_seq, self._last_seq
-        at = last if seq is None else seq
-        is_gap = at != 0 and not first - 1 <= at <= last
+        owner = wanted.owner
+        if scan is None and owner is None:
+            scan = MAX_SCAN
+        horizon = self._horizon.of(owner)
+        at = self.now(owner) if seq is None else seq
+        is_gap = at != 0 and (at < horizon or at > self._numbering.latest())
         if is_gap or at == 0:
-            at = first - 1
+            at = horizon
+        mine = at  # number of the last event that a bound client may know of
         found: list[Event] = []
         is_end = False
         scanned = 0
-        while len(found) < limit and scanned < scan:
-            chunk = self._chunk(at)
+        while len(found) < limit and (scan is None or scanned < scan):
+            chunk = self._chunk(at, owner, mine)
+            is_gap = is_gap or at < self._horizon.of(owner)
             if not chunk:
                 is_end = True
                 break
-            is_gap = is_gap or (chunk[0].seq > at + 1 and self._first_seq > at + 1)
             for event in chunk:
                 at = event.seq
                 scanned += 1
+                if event.auid == owner:
+                    mine = at
                 if wanted.matches(event):
                     found.append(event)
                     if len(found) == limit:
                         break
-        return Page(found, at, self._first_seq, is_gap, is_end)
+        going_on = at if owner is None else mine
+        return Page(found, going_on, at, self._horizon.of(owner) + 1, is_gap, is_end)
 
-    def _chunk(self, after: int) -> list[Event]:
-        """Return some events behind a number; [] when there are none."""
-        with self._lock:
-            last, base = self._last_seq, self._base
-            if after >= last:
-                return []
-            if after + 1 >= base:
-                begin = after + 1 - base
-                return self._recent[begin : begin + CHUNK]
-        older = self._read(after, base - 1, CHUNK)
-        if older or base > last:
-            return older
-        with self._lock:  # numbers may be missing between those on disk and those in memory
-            return self._recent[:CHUNK]
+    def _chunk(self, after: int, owner: str | None, mine: int) -> list[Event]:
+        """Return some events behind a number; [] when there are none, or none of the owner's.
+
+        Args:
+            mine: No event of the owner's lies between this number and `after`.
+        """
+        while True:
+            with self._lock:
+                last, before = self._last_seq, self._before
+                if owner is not None:
+                    if after >= last:
+                        self._newest.setdefault(owner, mine)
+                    last = self._newest.get(owner, last)
+                if after >= last:
+                    return []
+                if after >= before:
+                    begin = bisect_right(self._recent, after, key=_seq)
+                    return self._recent[begin : begin + CHUNK]
+            older = self._read(after, before, CHUNK)
+            if older:
+                return older
+            after = before
 
     # --- who waits ------------------------------------------------------------------------
 
@@ -206,8 +226,9 @@ class EventLog:
     def tell(self) -> None:
         """Call those who want what has come since the last time; by one thread only."""
         with self._lock:
-            is_late = self._told + 1 < self._base
-            news = [] if is_late else self._recent[self._told + 1 - self._base :]
+            is_late = self._told < self._before
+            begin = bisect_right(self._recent, self._told, key=_seq)
+            news = [] if is_late else self._recent[begin:]
             self._told = self._last_seq
             told = self._all() if is_late else self._interested(news)
         for subscriber in told:
@@ -235,6 +256,10 @@ class EventLog:
             keys[("jid", event.jid)] = None
             keys[("auid", event.auid)] = None
         return [each for key in keys for each in self._subscribers.get(key, ())]
+
+
+def _seq(event: Event) -> int:
+    return event.seq
 
 
 def _key(wanted: Wanted) -> _Key:

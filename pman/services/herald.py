@@ -21,7 +21,7 @@ class Herald(Service):
         self._log = log
         self._wake = threading.Event()
 
-    def ring(self, _events: Sequence[Event] = (), _first_seq: int = 0) -> None:
+    def ring(self, _events: Sequence[Event] = ()) -> None:
         """Say that there are new events; from any thread, once they are in the log."""
         if self._log.is_awaited and not self._wake.is_set():
             self._wake.set()

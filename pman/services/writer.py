@@ -14,6 +14,7 @@ from pman.job.event import Event
 from pman.job.record import Job
 from pman.jobdb.database import Database
 from pman.jobdb.journal import Commit, Done
+from pman.jobdb.numbering import Numbering
 from pman.jobdb.outbox import Letter, OutboxChanges, letter_for
 from pman.jobdb.record_json import UNSPELLABLE, encode_record
 from pman.meters import CommitMeter
@@ -58,15 +59,19 @@ class _Batch(msgspec.Struct):
     outbox: OutboxChanges | None
 
 
-#: Takes events that have become durable, and the number of the oldest one that is left.
-OnEvents = Callable[[Sequence[Event], int], None]
+#: Takes events that have become durable.
+OnEvents = Callable[[Sequence[Event]], None]
 
 #: Takes letters that have become durable.
 OnLetters = Callable[[Sequence[Letter]], None]
 
 
 class Writer(Service):
-    """A `Journal`: whatever came in while one commit was under way makes up the next one."""
+    """A `Journal`: whatever came in while one commit was under way makes up the next one.
+
+    Attributes:
+        numbering: Gives events their numbers.
+    """
 
     def __init__(
         self, database: Database, keep_events: int = 0, meter: CommitMeter | None = None
@@ -76,11 +81,14 @@ class Writer(Service):
         Args:
             keep_events: About how many events stay on disk; 0: all.
             meter: Kept up to date.
+        Raises:
+            SnapshotError: The data base cannot be read.
         """
         super().__init__("writer")
         self._database = database
         self._meter = meter or CommitMeter()
         database.keep_events = keep_events
+        self.numbering = Numbering(database.last_seq)
         self._events_callbacks: list[OnEvents] = []
         self._letters_callbacks: list[OnLetters] = []
         self._lock = threading.Lock()
@@ -197,10 +205,11 @@ class Writer(Service):
             return True
         begun_at = time.monotonic()
         try:
-            batch = _fold(changes, self._database.next_seq)
+            batch = _fold(changes, self.numbering)
             self._database.apply(batch.upserts, batch.deletes, batch.events, batch.outbox)
         except SnapshotError as exc:
             self._meter.failures += 1
+            self.numbering.settle()
             self._keep(changes, exc)
             return False
         finally:
@@ -219,7 +228,8 @@ class Writer(Service):
     def _publish(self, batch: _Batch) -> None:
         if batch.events:
             for take_events in self._events_callbacks:
-                take_events(batch.events, self._database.first_seq)
+                take_events(batch.events)
+            self.numbering.settle()
         if batch.outbox is not None and batch.outbox.new:
             for take_letters in self._letters_callbacks:
                 take_letters(batch.outbox.new)
@@ -237,7 +247,7 @@ class Writer(Service):
         self._kept = kept
 
 
-def _fold(changes: Sequence[_Change], next_seq: int) -> _Batch:
+def _fold(changes: Sequence[_Change], numbering: Numbering) -> _Batch:
     """Return what to write: of each job only the newest state, but all that has happened to it."""
     newest: dict[str, tuple[Job, bytes | None]] = {}
     deletes: dict[str, None] = {}
@@ -255,19 +265,28 @@ def _fold(changes: Sequence[_Change], next_seq: int) -> _Batch:
             lost.add(name)
         else:
             upserts.append((name, encoded))
-    events = _number(changes, lost, next_seq)
+    events = _happened(changes, lost)
+    numbering.give(events)
     return _Batch(upserts, list(deletes), events, _fold_outbox(changes, lost))
 
 
-def _number(changes: Iterable[_Change], lost: set[str], next_seq: int) -> list[Event]:
-    """Number the events, but for those of jobs whose state cannot be written."""
+def _happened(changes: Iterable[_Change], lost: set[str]) -> list[Event]:
+    """Return the events, but for those of jobs whose state cannot be written.
+
+    Those of one change have one moment. The events of each user stand together there, so that
+    their numbers do not count others between them.
+    """
     events: list[Event] = []
     for change in changes:
-        for event in change.events:
-            if event.job not in lost:
-                event.seq = next_seq + len(events)
-                events.append(event)
+        together = change.events
+        if len(together) > 1:
+            together = sorted(together, key=_user)
+        events += [event for event in together if event.job not in lost]
     return events
+
+
+def _user(event: Event) -> str:
+    return event.auid
 
 
 def _fold_outbox(changes: Iterable[_Change], lost: set[str]) -> OutboxChanges | None:

@@ -20,7 +20,7 @@ ACTIONS.load(pman.actions)
 
 #: A job of nobody, as long as one of bob's.
 NEVER = Target(
-    "no-such-1", "20200101000000.000000_00000000-0000-4000-8000-000000000000", "eve", "none"
+    "no-such-1", "20200101000000.000000_00000000-0000-4000-8000-000000000000", "zoe", "none"
 )
 
 
@@ -154,7 +154,7 @@ def test_the_job_of_another_is_like_none_at_all(guarded: Guarded, token: str, ac
     assert guarded.tree() == before
 
 
-@pytest.mark.parametrize("action", ["done", "get", "info", "search", "status"])
+@pytest.mark.parametrize("action", ["done", "events", "get", "info", "search", "status"])
 def test_and_a_difference_would_be_seen(guarded: Guarded, action: str) -> None:
     theirs = guarded.targets()[0]
     nobodys = never(theirs)

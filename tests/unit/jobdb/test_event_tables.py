@@ -35,7 +35,7 @@ def database(tmp_path: Path) -> Database:
 
 def events_for(database: Database, *jobs: Job) -> list[Event]:
     events = [accepted(job, THEN) for job in jobs]
-    for seq, event in enumerate(events, database.next_seq):
+    for seq, event in enumerate(events, database.last_seq + 1):
         event.seq = seq
     return events
 
@@ -72,12 +72,12 @@ def test_event_of_a_later_version_can_be_read() -> None:
 
 
 def test_numbers_go_on_over_restarts_and_from_the_time_on(database: Database) -> None:
-    assert abs(database.next_seq - time.time() * 1e6) < 60e6
-    assert database.first_seq == database.next_seq
+    assert abs(database.last_seq - time.time() * 1e6) < 60e6
+    assert database.horizon.of(None) == database.horizon.of("a") == database.last_seq
     first = write(database, make_job(), make_job())
     database.close()
     again = Database.open(database.path)
-    assert (again.first_seq, again.next_seq) == (first[0].seq, first[1].seq + 1)
+    assert (again.horizon.of(None), again.last_seq) == (first[0].seq - 1, first[1].seq)
     second = write(again, make_job())
     assert on_disk(again) == first + second
     again.close()
@@ -89,7 +89,7 @@ def test_numbers_of_a_new_file_are_above_those_of_the_lost_one(
     last = write(database, *(make_job() for _ in range(10)))[-1].seq
     database.close()
     rebuilt = Database.create(tmp_path / "other.db", [], "instance")
-    assert rebuilt.next_seq > last
+    assert rebuilt.last_seq > last
     rebuilt.close()
 
 
@@ -150,10 +150,55 @@ def test_oldest_are_pruned_some_at_a_time(
     for left in (16, 12, 13, 10, 11):
         events += write(database, make_job())
         assert on_disk(database) == events[-left:], left
-        assert database.first_seq == events[-left].seq
+        assert database.horizon.of(None) == events[-left - 1].seq
     database.close()
     again = Database.open(database.path)
-    assert again.first_seq == events[-11].seq
+    assert again.horizon.of(None) == events[-12].seq
+    again.keep_events = 10
+    for left in (12, 13, 10):  # counted anew
+        events += write(again, make_job())
+        assert on_disk(again) == events[-left:], left
+    again.close()
+
+
+def test_of_each_user_the_newest_that_was_forgotten_is_known(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "PRUNE_SLACK", 0)
+    began = database.last_seq
+    events = write(database, *(make_job(auid=auid) for auid in ("a", "b", "a", "c", "b", "c")))
+    with sqlite3.connect(database.path) as connection:
+        connection.execute("UPDATE events SET event = '{}' WHERE seq = ?", (events[1].seq,))
+    connection.close()
+    database.keep_events = 4
+    horizon = database.horizon
+    write(database, make_job())
+    expected = {None: events[2].seq, "a": events[2].seq, "b": began, "c": began}
+    assert {owner: horizon.of(owner) for owner in expected} == expected
+    for _ in range(2):
+        write(database, make_job())
+    expected |= {None: events[4].seq, "b": events[4].seq, "c": events[3].seq}
+    assert {owner: horizon.of(owner) for owner in expected} == expected
+    database.close()
+    again = Database.open(database.path)
+    assert {owner: again.horizon.of(owner) for owner in expected} == expected
+    again.close()
+
+
+def test_number_above_which_all_are_there_does_not_go_by_those_that_are_left(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "PRUNE_SLACK", 0)
+    database.keep_events = 1
+    for step in (1000, 2000):
+        event = accepted(make_job(), THEN)
+        event.seq = database.last_seq + step
+        database.apply([], [], [event])
+        if step == 1000:
+            first = event.seq
+    database.close()
+    again = Database.open(database.path)
+    assert (again.horizon.of(None), again.last_seq) == (first, first + 2000)
     again.close()
 
 

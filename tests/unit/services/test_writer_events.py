@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,16 +51,11 @@ class Stage:
         self.writer = Writer(self.database)
         self.published: list[Event] = []
         self.letters: list[Letter] = []
-        self.first_seqs: list[int] = []
-        self.writer.on_events(self._take)
+        self.writer.on_events(self.published.extend)
         self.writer.on_letters(self.letters.extend)
         self.store = JobStore(self.writer)
         self.writer.start()
         self.writer.wait_ready()
-
-    def _take(self, events: Sequence[Event], first_seq: int) -> None:
-        self.published += events
-        self.first_seqs.append(first_seq)
 
     def on_disk(self) -> list[Event]:
         reader = Reader(self.database.path)
@@ -105,18 +99,16 @@ def test_states_that_share_a_commit_are_all_there(stage: Stage) -> None:
     stop(stage.writer)
     assert words(stage.published) == [*ALL_OF_A, ("a", "deleted", "COMPLETED")]
     assert stage.on_disk() == stage.published
-    first = stage.published[0].seq
-    assert [event.seq for event in stage.published] == list(range(first, first + 5))
-    assert set(stage.first_seqs) == {first}
+    seqs = [event.seq for event in stage.published]
+    assert seqs == sorted(set(seqs))
+    assert all(abs(event.seq - event.at * 1e6) < 60e6 for event in stage.published)
 
 
 def test_event_is_published_before_who_waits_goes_on_and_after_the_job_is_there(
     stage: Stage,
 ) -> None:
     seen: list[bool] = []
-    stage.writer.on_events(
-        lambda events, _: seen.append(stage.store.get(events[0].job) is not None)
-    )
+    stage.writer.on_events(lambda events: seen.append(stage.store.get(events[0].job) is not None))
     stage.submit()
     assert words(stage.published) == ALL_OF_A[:1]
     assert seen == [True]
@@ -228,3 +220,41 @@ def test_jobs_that_are_loaded_call_nobody(stage: Stage) -> None:
     stage.store.replace_finished([make_job("x", state=JobState.LOST, callback="http://h/")])
     stop(stage.writer)
     assert stage.letters == []
+
+
+def test_of_one_change_the_events_of_each_user_stand_together(stage: Stage) -> None:
+    jobs = [stage.submit(f"j{n}", auid=auid) for n, auid in enumerate("abab")]
+    stage.store.remove([job.name for job in jobs])
+    stop(stage.writer)
+    ends = [event for event in stage.published if event.kind == "deleted"]
+    assert [event.jid for event in ends] == ["j0", "j2", "j1", "j3"]
+    assert ends[1].seq == ends[0].seq + 1
+
+
+def test_who_begins_during_a_commit_misses_none_of_it(stage: Stage) -> None:
+    stage.submit("other", auid="other")
+    stage.database.entered = threading.Semaphore(0)
+    stage.database.gate.clear()
+    thread = threading.Thread(target=stage.submit, args=("a",), kwargs={"auid": "me"})
+    thread.start()
+    assert stage.database.entered.acquire(timeout=DEADLINE_S)
+    numbering = stage.writer.numbering
+    begin, mine, other = (numbering.now(owner) for owner in (None, "me", "other"))
+    stage.database.gate.set()
+    thread.join()
+    stage.submit("b", auid="other")
+    stop(stage.writer)
+    first, second, third = (event.seq for event in stage.published)
+    assert begin == mine == second - 1 > first
+    assert second <= other < third
+
+
+def test_numbers_of_a_commit_that_failed_are_not_given_again(stage: Stage) -> None:
+    stage.database.error = SnapshotError("no space left")
+    with pytest.raises(SnapshotError):
+        stage.submit()
+    number = stage.writer.numbering.now("tester")
+    stage.database.error = None
+    stage.submit("b")
+    stop(stage.writer)
+    assert stage.published[0].seq > number
