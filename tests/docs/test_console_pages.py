@@ -10,6 +10,7 @@ from console_pages import check_page
 from daemon_factory import NewDaemon
 
 DOCS = Path(__file__).parents[2] / "docs"
+PAGES = ("usage", "queue", "progress")
 
 
 def flags(page: Path) -> list[str]:
@@ -19,7 +20,7 @@ def flags(page: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["queue", "progress"])
+@pytest.mark.parametrize("name", PAGES)
 def test_the_page_shows_what_is_answered(name: str, new_daemon: NewDaemon) -> None:
     page = DOCS / f"{name}.rst"
     check_page(page, new_daemon(*flags(page)))
@@ -28,5 +29,5 @@ def test_the_page_shows_what_is_answered(name: str, new_daemon: NewDaemon) -> No
 def test_no_page_shows_a_console_that_nobody_runs() -> None:
     """Those of REST and of the actions have tests of their own."""
     shown = {p.stem for p in DOCS.rglob("*.rst") if "code-block:: console" in p.read_text("utf-8")}
-    run = {"queue", "progress", "rest", *(p.stem for p in (DOCS / "actions").glob("*.rst"))}
+    run = {*PAGES, "rest", *(p.stem for p in (DOCS / "actions").glob("*.rst"))}
     assert shown - run == set()
