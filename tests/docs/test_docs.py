@@ -1,12 +1,10 @@
-"""The documentation says what the code is: layers, actions, token files."""
+"""The documentation says what the code is: layers, token files."""
 
 import re
 import textwrap
 import tomllib
 from pathlib import Path
 
-import pman.actions
-from pman.actions import ACTIONS
 from pman.auth import Caller, Role, TokenAuth
 
 ROOT = Path(__file__).parents[2]
@@ -28,12 +26,6 @@ def documented_layers() -> list[str]:
 
 def test_picture_of_layers_is_the_one_that_is_checked() -> None:
     assert documented_layers() == contract_layers()
-
-
-def test_every_action_is_documented() -> None:
-    ACTIONS.load(pman.actions)
-    text = (ROOT / "docs" / "http-api.rst").read_text(encoding="utf-8")
-    assert [n for n in ACTIONS.names() if f"\n{n}\n{'.' * len(n)}\n" not in text] == []
 
 
 def test_the_token_file_of_the_example_is_one(tmp_path: Path) -> None:
