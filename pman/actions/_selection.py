@@ -170,4 +170,9 @@ def report(jobs: list[Job], context: ActionContext) -> dict[str, Any]:
     for each in shown:
         logs += _ask_for_logs(each.job, context) if each.logs is None else each.logs
     entries["l_logs"] = logs
+    if any(job.progress is not None for job in jobs):
+        entries["l_progress"] = [
+            None if job.progress is None else {"share": job.progress, "text": job.progress_text}
+            for job in jobs
+        ]
     return entries

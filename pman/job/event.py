@@ -50,9 +50,13 @@ def changes(old: Job, new: Job, at_s: float) -> list[Event]:
     A later try of a job is a change of state, whatever the states of the two tries.
     """
     events = []
-    if new.progress != old.progress or new.progress_text != old.progress_text:
-        events.append(_event("progress", new, old.state, at_s))
-    if new.state is not old.state or new.attempt != old.attempt:
+    is_same_try = new.attempt == old.attempt
+    said = new.progress, new.progress_text
+    if is_same_try and said != (old.progress, old.progress_text):
+        progress = _event("progress", old, old.state, at_s)
+        progress.progress, progress.progress_text = said
+        events.append(progress)
+    if new.state is not old.state or not is_same_try:
         events.append(_event("state", new, new.state, at_s))
     return events
 

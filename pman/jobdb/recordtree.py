@@ -56,7 +56,7 @@ def status_word(job: Job) -> str:
 
 def record_leaf(job: Job) -> dict[str, Any]:
     """Return the `record` leaf: what 2.2's tree has no place for; times in UTC epoch seconds."""
-    return {
+    leaf: dict[str, Any] = {
         "state": job.state.value,
         "backend": job.backend,
         "exit_code": job.exit_code,
@@ -67,6 +67,9 @@ def record_leaf(job: Job) -> dict[str, Any]:
         "started_at": job.started_at,
         "ended_at": job.ended_at,
     }
+    if job.progress is not None:
+        leaf["progress"], leaf["progress_text"] = job.progress, job.progress_text
+    return leaf
 
 
 def container_tree(job: Job, read_output: ReadOutput | None = None) -> dict[str, Any] | None:
