@@ -62,6 +62,9 @@ SWITCH_INTERVAL_S = 0.0005
 #: How long all services together may take to stop, seconds.
 STOP_TIMEOUT_S = 5.0
 
+#: What of that is kept for the writer, and what each of the others has at least, seconds.
+RESERVE_S, PATIENCE_S = 1.0, 0.1
+
 #: Threads for what takes a while and nobody waits for (removing files of deleted jobs).
 ERRAND_THREADS = 2
 
@@ -322,7 +325,10 @@ class Daemon:
             deadline += self.settings.exit_grace_s + BEYOND_GRACE_S
         for service in reversed(self._services):
             service.request_stop()
-            if not service.join(deadline):
+            # One that is stuck must not keep the writer, the last of all, from its turn.
+            is_last = service is self._services[0]
+            limit = max(deadline - RESERVE_S, time.monotonic() + PATIENCE_S)
+            if not service.join(deadline if is_last else limit):
                 late.append(service.name)
         if late:
             # Nothing may be closed that a thread still uses; what counts is on disk already.

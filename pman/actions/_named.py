@@ -11,12 +11,15 @@ from pman.actions.base import ActionContext
 from pman.errors import RequestError, UnknownJob, shown
 from pman.job.record import Job
 
+#: Most jobs that one request may name.
+MAX_NAMES = 1000
+
 JobIds = Annotated[
-    str | int | list[str | int] | None,
+    str | int | Annotated[list[str | int], msgspec.Meta(max_length=MAX_NAMES)] | None,
     msgspec.Meta(description="job id, or several; all jobs that have it"),
 ]
 JobNames = Annotated[
-    str | list[str] | None,
+    str | Annotated[list[str], msgspec.Meta(max_length=MAX_NAMES)] | None,
     msgspec.Meta(description="name of a job (`id` in the REST API), or several"),
 ]
 
@@ -47,4 +50,4 @@ def named(jid: JobIds, job: JobNames, context: ActionContext) -> list[Job]:
 def _each(given: str | int | Iterable[str | int] | None) -> Iterable[str | int]:
     if given is None:
         return ()
-    return (given,) if isinstance(given, str | int) else given
+    return (given,) if isinstance(given, str | int) else dict.fromkeys(given)

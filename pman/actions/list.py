@@ -24,6 +24,26 @@ MAX_PAGE = 1000
 CURSOR_VERSION = 1
 
 
+class Place(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """Where a page begins; as a cursor it is opaque to clients.
+
+    Attributes:
+        version: `CURSOR_VERSION`.
+        name: Of the last job of the page before.
+        accepted_at: When that was accepted, UTC epoch seconds, should it be gone.
+        order: Its place in the order of acceptance; 0 for who is bound to a user, as it tells of
+            the jobs of others.
+    """
+
+    version: Annotated[int, msgspec.Meta(ge=CURSOR_VERSION, le=CURSOR_VERSION)]
+    name: str
+    accepted_at: float
+    order: Annotated[int, msgspec.Meta(ge=0)]
+
+
+_decode = msgspec.json.Decoder(Place).decode
+
+
 class ListRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Which jobs; all that is given must be true of a job."""
 
@@ -59,18 +79,19 @@ def list_jobs(request: ActionRequest, context: ActionContext) -> Outcome:
     is on two of them.
     """
     wanted = request.read_as(ListRequest)
-    below = None if wanted.cursor is None else _read_cursor(wanted.cursor)
-    found = list(itertools.islice(_matches(wanted, below, context), wanted.limit + 1))
+    place = None if wanted.cursor is None else _read_cursor(wanted.cursor)
+    found = list(itertools.islice(_matches(wanted, place, context), wanted.limit + 1))
     page = found[: wanted.limit]
-    has_more = len(found) > len(page)
+    is_bound = request.caller.auid is not None
     answer: dict[str, Any] = {
         "jobs": [job_view(job) for job in page],
-        "next": _cursor(page[-1].order) if has_more else None,
+        "next": _cursor(page[-1], is_bound=is_bound) if len(found) > len(page) else None,
     }
     return Outcome(True, answer)
 
 
-def _matches(wanted: ListRequest, below: int | None, context: ActionContext) -> Iterator[Job]:
+def _matches(wanted: ListRequest, place: Place | None, context: ActionContext) -> Iterator[Job]:
+    below, until = _bounds(place, context)
     states = _states(wanted.state)
     jobs = context.store.newest_first(
         below=below,
@@ -88,6 +109,7 @@ def _matches(wanted: ListRequest, below: int | None, context: ActionContext) -> 
             and (wanted.label is None or has_labels(job, wanted.label))
             and (wanted.since is None or job.accepted_at >= wanted.since)
             and (wanted.until is None or job.accepted_at < wanted.until)
+            and (until is None or job.accepted_at < until)
         ):
             yield job
 
@@ -104,12 +126,22 @@ def _states(given: list[State] | State | None) -> frozenset[JobState] | None:
     return frozenset(JobState(word) for word in ([given] if isinstance(given, str) else given))
 
 
-def _cursor(order: int) -> str:
-    raw = b"%d:%d" % (CURSOR_VERSION, order)
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+def _bounds(place: Place | None, context: ActionContext) -> tuple[int | None, float | None]:
+    """Return the order, or else the moment, that all further jobs are below."""
+    if place is None:
+        return None, None
+    job = context.store.get(place.name)
+    if job is not None:
+        return job.order, None
+    return (place.order, None) if place.order else (None, place.accepted_at)
 
 
-def _read_cursor(text: str) -> int:
+def _cursor(job: Job, *, is_bound: bool) -> str:
+    place = Place(CURSOR_VERSION, job.name, job.accepted_at, 0 if is_bound else job.order)
+    return base64.urlsafe_b64encode(msgspec.json.encode(place)).rstrip(b"=").decode("ascii")
+
+
+def _read_cursor(text: str) -> Place:
     """Return the place that a cursor stands for.
 
     Raises:
@@ -117,12 +149,9 @@ def _read_cursor(text: str) -> int:
     """
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        version, order = map(int, raw.split(b":"))
-    except (binascii.Error, ValueError) as exc:
+        return _decode(raw)
+    except (binascii.Error, ValueError, msgspec.MsgspecError) as exc:
         raise _no_cursor(text) from exc
-    if version != CURSOR_VERSION or order < 0:
-        raise _no_cursor(text)
-    return order
 
 
 def _no_cursor(text: str) -> RequestError:

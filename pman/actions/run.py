@@ -115,8 +115,9 @@ def dry_run(asked: Asked) -> dict[str, Any]:
 
 def _newest(jid: str, context: ActionContext) -> Job:
     """Return the newest job with an id."""
-    for job in reversed(context.store.find("jid", jid)):
-        return job
+    found = next(context.store.newest_first(jid=jid), None) if jid else None
+    if found is not None:
+        return found
     raise RequestError(f"after is {shown(jid)}, expected ids of jobs that are there", field="after")
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-#: Longest text of a progress that is kept, characters.
+#: Longest text of a progress that is kept, characters, about.
 MAX_TEXT_LENGTH = 200
 
-#: A line of a job: a share from 0 to 1 or a percentage, and maybe a text.
-_LINE = re.compile(
-    r"^::progress[ \t]+(?:(?P<share>[01](?:\.[0-9]{0,9})?|\.[0-9]{1,9})"
-    r"|(?P<percent>[0-9]{1,3}(?:\.[0-9]{0,9})?)%)(?:[ \t]+(?P<text>[^\r\n]*?))?[ \t]*\r?$",
-    re.MULTILINE,
-)
+#: How a line of progress begins, and how much of it is looked at, characters.
+_MARK = "::progress"
+_MAX_LINE_LENGTH = 20 + MAX_TEXT_LENGTH
+
+#: The number, and the rest. No two repetitions of the same character meet: what jobs print is not
+#: to be trusted, and a search that goes back and forth would hold up all of pman.
+_LINE = re.compile(r"::progress[ \t]+([0-9.]{1,14})(%?)([ \t].*)?", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -34,10 +35,19 @@ def last_progress(output: str, *, is_cut: bool) -> Progress | None:
     whole, _, _ = output.rpartition("\n")
     if is_cut:
         _, _, whole = whole.partition("\n")
-    for found in reversed(list(_LINE.finditer(whole))):
-        percent = found["percent"]
-        share = float(found["share"]) if percent is None else float(percent) / 100
-        if share <= 1:
-            text = _CONTROL.sub(" ", found["text"] or "")[:MAX_TEXT_LENGTH]
-            return Progress(share, text)
+    for line in reversed(whole.split("\n")):
+        if line.startswith(_MARK) and (said := _read(line[:_MAX_LINE_LENGTH])) is not None:
+            return said
     return None
+
+
+def _read(line: str) -> Progress | None:
+    found = _LINE.fullmatch(line.removesuffix("\r"))
+    if found is None:
+        return None
+    number, percent, text = found.groups("")
+    try:
+        share = float(number) / (100 if percent else 1)
+    except ValueError:  # two points
+        return None
+    return Progress(share, _CONTROL.sub(" ", text.strip())) if share <= 1 else None

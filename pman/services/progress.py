@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -95,7 +96,7 @@ class ProgressWatcher(Service):
             is_cut = text is not None and len(text.encode()) > TAIL_BYTES - MAX_CHARACTER_BYTES
             return None if text is None else last_progress(text, is_cut=is_cut)
         try:
-            size = path.stat().st_size
+            size = path.lstat().st_size
         except OSError:
             return None  # nothing was printed, or the job has just been removed
         if size == self._sizes.get(job.run_name):
@@ -123,14 +124,22 @@ def wants_progress(job: Job) -> bool:
 
 
 def _read_tail(path: Path, most: int) -> Progress | None:
+    # A job may put whatever it likes in the place of its file.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            start = max(0, size - most)
-            file.seek(start)
-            raw = file.read(most)
+        fd = os.open(path, flags)
     except OSError:
         return None  # nothing was printed, or the job has just been removed
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        start = max(0, status.st_size - most)
+        raw = os.pread(fd, most, start)
+    except OSError:
+        return None  # the disk can't be read; the next look tries again
+    finally:
+        os.close(fd)
     if b"::progress" not in raw:
         return None
     return last_progress(raw.decode("utf-8", "replace"), is_cut=start > 0)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 
 import pytest
 from action_harness import Harness
 from jobdb_builders import finished_job, make_job
 
+from pman.actions.base import ActionRequest
+from pman.actions.list import list_jobs
+from pman.auth import Caller
 from pman.job.observation import Observation
 from pman.job.record import Job
 from pman.job.state import JobState
@@ -87,6 +92,29 @@ def test_pages_hold_each_job_once_whatever_comes_and_goes(pman: Harness) -> None
     assert third["next"] is None
 
 
+def test_a_bound_caller_goes_on_and_its_cursor_tells_nothing_of_others(pman: Harness) -> None:
+    """Also when the last job of a page has gone meanwhile."""
+    for n in range(4):
+        put(pman, make_job(f"mine-{n}", auid="alice", accepted_at=1000.0 + n))
+        put(pman, *(make_job("theirs", auid="bob") for _ in range(n)))
+    context = pman.context.scoped("alice")
+
+    def page(**meta: Any) -> dict[str, Any]:
+        asked = ActionRequest({"limit": 2, **meta}, caller=Caller(auid="alice"))
+        answer: dict[str, Any] = list_jobs(asked, context).d_ret
+        return answer
+
+    first = page()
+    assert [job.jid for job in first["jobs"]] == ["mine-3", "mine-2"]
+    place = json.loads(base64.urlsafe_b64decode(first["next"] + "=="))
+    assert place == [1, first["jobs"][-1].id, 1002.0, 0]
+    second = page(cursor=first["next"])
+    assert ([job.jid for job in second["jobs"]], second["next"]) == (["mine-1", "mine-0"], None)
+    pman.store.remove([first["jobs"][-1].id])
+    again = page(cursor=first["next"])
+    assert [job.jid for job in again["jobs"]] == ["mine-1", "mine-0"]
+
+
 def test_a_page_that_is_just_full_has_no_next(pman: Harness) -> None:
     put(pman, make_job("a"), make_job("b"))
     assert pman.post("list", {"limit": 2}).json["d_ret"]["next"] is None
@@ -120,8 +148,9 @@ def test_a_job_is_shown_as_it_is_now(pman: Harness) -> None:
         ({"label": {"a": 5}}, "label"),
         ({"since": "yesterday"}, "since"),
         ({"cursor": "nonsense"}, "cursor"),
-        ({"cursor": "MTotNQ"}, "cursor"),
-        ({"cursor": "Mjo1"}, "cursor"),
+        ({"cursor": base64.b64encode(b'[2,"a",1.0,5]').decode()}, "cursor"),
+        ({"cursor": base64.b64encode(b'[1,"a",1.0,-5]').decode()}, "cursor"),
+        ({"cursor": base64.b64encode(b'[1,"a",1.0,5,6]').decode()}, "cursor"),
         ({"cursor": "é"}, "cursor"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,17 @@ def test_the_report_of_the_end_of_a_later_try_is_read_there(setup: Setup) -> Non
     seen = Observation(name=job.run_name, state=JobState.FAILED)
     setup.watcher.with_last(lambda _: None)(seen)
     assert seen.progress == 0.7
+
+
+def test_what_is_no_file_is_not_read(setup: Setup, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("::progress 0.5 of another\n")
+    for make in (lambda path: path.symlink_to(secret), os.mkfifo, lambda path: path.mkdir()):
+        job = setup.job(parts=[part(1.0)])
+        path = setup.output.path(job.name, 0, "stdout")
+        path.parent.mkdir(parents=True)
+        make(path)
+        assert setup.said(job) == (None, "")
 
 
 def test_a_job_without_output_ends_as_before(setup: Setup) -> None:
