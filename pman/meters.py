@@ -100,6 +100,7 @@ class ClientMeter:
         refused: Those of them that were turned away at once: too many, or pman stops.
         dropped: Clients that were cut off, because they did not read or sent too far ahead.
         connections: Tells how many are open.
+        streams: Tells how many replies are being made while they are sent.
         buffered_bytes: Tells the size of requests that have not been answered.
         unread_bytes: Tells the size of replies that clients have not taken.
     """
@@ -110,12 +111,14 @@ class ClientMeter:
         "connections",
         "dropped",
         "refused",
+        "streams",
         "unread_bytes",
     )
 
     def __init__(self) -> None:
         self.accepted = self.refused = self.dropped = 0
         self.connections: Callable[[], int] = _none
+        self.streams: Callable[[], int] = _none
         self.buffered_bytes: Callable[[], int] = _none
         self.unread_bytes: Callable[[], int] = _none
 

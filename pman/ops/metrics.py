@@ -107,6 +107,9 @@ class _Parts(Collector):
     def _clients(self) -> Iterator[Metric]:
         clients = self._meters.clients
         yield _gauge("pman_connections", "Open connections.", clients.connections())
+        yield _gauge(
+            "pman_streams", "Replies that are made while they are sent.", clients.streams()
+        )
         yield _counter(
             "pman_connections_accepted", "Connections made.", (), [((), clients.accepted)]
         )

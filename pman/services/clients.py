@@ -129,6 +129,7 @@ class ClientSide(abc.ABC, Generic[C]):
         self._pump = pump
         self.meter = meter
         meter.connections = self.clients.__len__
+        meter.streams = pump.count
         meter.unread_bytes = self._unread_bytes
         self._stalled: dict[bytes, C] = {}
         self._retry_s = MIN_RETRY_S

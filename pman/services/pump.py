@@ -101,6 +101,10 @@ class Pump(Service):
 
     # --- from any thread ------------------------------------------------------------------
 
+    def count(self) -> int:
+        """Return how many streams are open; from any thread."""
+        return len(self._open)
+
     def connect(self, deliver: Deliver) -> None:
         """Say who takes the pieces; before the first `ask`."""
         self._deliver = deliver
