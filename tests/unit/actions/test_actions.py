@@ -12,6 +12,7 @@ from jobdb_builders import make_job
 
 from pman.actions import ACTIONS
 from pman.errors import JobConflict
+from pman.job.observation import Observation
 from pman.job.record import Job, local_stamp
 from pman.job.spec import JobSpec
 from pman.job.state import JobState
@@ -455,3 +456,20 @@ def test_quit_answers_and_asks_for_the_end(pman: Harness, meta: dict[str, Any]) 
     assert (reply.code, reply.json["status"], reply.json["d_ret"]) == (200, True, {})
     stopped = pman.context.request_stop.__self__  # type: ignore[attr-defined]
     assert stopped.is_set()
+
+
+# --- progress ---------------------------------------------------------------------------------
+
+
+def test_status_shows_progress_where_there_is_some(pman: Harness) -> None:
+    job = make_job("told", state=JobState.RUNNING)
+    quiet = make_job("told", state=JobState.RUNNING)
+    for each in (job, quiet):
+        pman.store.submit(each, timeout_s=10)
+    asked = {"key": "jid", "value": "told"}
+    assert "l_progress" not in pman.post("status", asked).json["d_ret"]
+    pman.store.observe(Observation(name=job.name, progress=0.5, progress_text="half"))
+    shown = pman.post("status", asked).json["d_ret"]
+    assert shown["l_progress"] == [{"share": 0.5, "text": "half"}, None]
+    record = pman.send("GET", f"/api/v1/{job.name}/record").json["GET"][job.name]["record"]
+    assert (record["progress"], record["progress_text"]) == (0.5, "half")
