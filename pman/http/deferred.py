@@ -29,9 +29,12 @@ class Deferred:
         """Give the reply; from any thread.
 
         Returns:
-            True when this was the first time; later calls change nothing.
+            True when this was the first time; later calls change nothing, and streams are closed.
         """
-        return self._settle(response)[0]
+        is_first, _ = self._settle(response)
+        if not is_first and response.stream is not None:
+            response.stream.close()
+        return is_first
 
     def on_done(self, callback: Callable[[Response], None]) -> None:
         """Have `callback` called once with the reply, at once when it is there already.
