@@ -33,7 +33,7 @@ from pman.errors import (
     UnknownJob,
     shown,
 )
-from pman.http.deferred import Deferred
+from pman.http.deferred import GIVEN_UP, Deferred
 from pman.http.message import Request, Response
 from pman.http.request_id import HEADER, request_id
 from pman.ops.operations import PATHS, QUICK_PATHS, Operations, page_of
@@ -135,11 +135,7 @@ class Dispatcher:
             PmanError: It cannot be carried out.
         """
         action, wanted = self._parse(document, ALL_RIGHTS)
-        outcome = action.perform(wanted, self._context)
-        if isinstance(outcome, Later):
-            outcome.subscribe(lambda _: None)
-        elif outcome.stream is not None:
-            outcome.stream.close()
+        _leave(action.perform(wanted, self._context))
 
     # --- pages for who runs pman ----------------------------------------------------------
 
@@ -240,7 +236,7 @@ class Dispatcher:
         if method in ("GET", "HEAD"):
             return self._look_up(request, envelope, caller)
         if method == "POST":
-            return self._post(document, envelope, caller, only_quick)
+            return self._post(document, envelope, caller, only_quick, len(request.body))
         if method == "PUT":
             return self._put(document, envelope, caller)
         if method == "OPTIONS":
@@ -295,26 +291,23 @@ class Dispatcher:
         return Outcome(True)
 
     def _post(
-        self, document: Any, envelope: Envelope, caller: Caller, only_quick: bool
+        self, document: Any, envelope: Envelope, caller: Caller, only_quick: bool, size: int
     ) -> Outcome | Later | None:
         if document is ABSENT:
             raise MalformedRequest(
                 'the body is empty, expected {"payload": {"action": ..., "meta": {...}}}',
                 field="body",
             )
-        action, wanted = self._parse(_payload(document), caller, envelope)
+        action, wanted = self._parse(_payload(document), caller, envelope, size)
         context = self._context_of(caller)
         if only_quick and not (action.is_quick is not None and action.is_quick(wanted, context)):
             return None
         outcome = action.perform(wanted, context)
         if not wanted.is_threaded():
             return outcome
-        if isinstance(outcome, Later):
-            outcome.subscribe(lambda _: None)
-        elif outcome.code >= 400:
+        if isinstance(outcome, Outcome) and outcome.code >= 400:
             return outcome
-        elif outcome.stream is not None:
-            outcome.stream.close()
+        _leave(outcome)
         return Outcome(True)
 
     def _put(self, document: Any, envelope: Envelope, caller: Caller) -> Outcome:
@@ -332,12 +325,15 @@ class Dispatcher:
         return put_run(ActionRequest(_meta(payload), caller=caller), self._context_of(caller))
 
     def _parse(
-        self, payload: Any, caller: Caller, envelope: Envelope | None = None
+        self, payload: Any, caller: Caller, envelope: Envelope | None = None, size: int = 0
     ) -> tuple[Action, ActionRequest]:
         """Find the action and the `meta` of a payload.
 
+        Args:
+            size: Of the body that it came in, bytes.
         Raises:
             Forbidden: The caller may not ask for it.
+            RequestTooLarge: The body is longer than the action takes.
             RequestError: A key is missing or of the wrong type.
             UnknownAction: There is no such action.
         """
@@ -356,14 +352,18 @@ class Dispatcher:
         meta = _meta(payload)
         if envelope is not None:
             envelope.action = name
-            envelope.meta = meta
+        action.check_size(name, size)
+        if envelope is not None:
+            envelope.meta = meta  # what is too large is not repeated
         check_right(name, action.role, caller, self._context.settings)
         return action, ActionRequest(meta, caller=caller)
 
     # --- replies --------------------------------------------------------------------------
 
     def _defer(self, later: Later, form: Form) -> Deferred:
+        """Have a reply made when there is an outcome, unless it is given up before."""
         deferred = Deferred()
+        form.pack()
 
         def answer(make: Callable[[], Outcome]) -> None:
             response = self._guard(make, form)
@@ -371,7 +371,14 @@ class Dispatcher:
             self._operations.note(form.request, form.action, response)
             deferred.resolve(response)
 
-        later.subscribe(answer)
+        give_up = later.subscribe(answer)
+        if not later.is_work:
+
+            def let_go() -> None:
+                self._operations.note(form.request, form.action, GIVEN_UP)
+                give_up()
+
+            deferred.on_given_up(let_go)
         return deferred
 
     def _guard(
@@ -388,6 +395,15 @@ class Dispatcher:
         except Exception:  # noqa: BLE001  # the one place: no request may take a listener with it
             _log.exception("a request for %r failed", form.action or form.request.target)
             return form.refuse(PmanError("pman failed to carry this out; its log says why"))
+
+
+def _leave(outcome: Outcome | Later) -> None:
+    """Let go of an outcome that nobody wants; what is to be done for it is done all the same."""
+    if isinstance(outcome, Later):
+        if outcome.is_work:
+            outcome.subscribe(lambda _: None)
+    elif outcome.stream is not None:
+        outcome.stream.close()
 
 
 def _payload(document: Any) -> dict[str, Any]:

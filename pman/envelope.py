@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from pman.auth import header_lines
 from pman.errors import PmanError
 from pman.http.message import Request
@@ -27,7 +29,17 @@ class Envelope:
         parsed: Whether the text held JSON.
     """
 
-    __slots__ = ("_request", "action", "d_ret", "get", "meta", "parsed", "text")
+    __slots__ = (
+        "_length",
+        "_packed",
+        "_request",
+        "action",
+        "d_ret",
+        "get",
+        "meta",
+        "parsed",
+        "text",
+    )
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -37,6 +49,17 @@ class Envelope:
         self.get: Any = ABSENT
         self.d_ret: Any = ABSENT
         self.parsed = False
+        self._length: int | None = None
+        self._packed: bytes | None = None
+
+    def pack(self) -> None:
+        """Keep only what `build` needs, in little room: the reply comes later."""
+        if self.text is not ABSENT and self._length is None:
+            self._length = len(self.text)
+            self.text = self.text[: MAX_ECHO_LENGTH + 1]  # one more shows that it is cut
+        if self.meta is not ABSENT:
+            # Parsed, it may take twenty times the room.
+            self._packed, self.meta = msgspec.json.encode(self.meta), ABSENT
 
     def build(self, status: bool, error: PmanError | None = None) -> dict[str, Any]:
         """Return the reply.
@@ -60,11 +83,14 @@ class Envelope:
             reply["GET"] = self.get
         if self.text is not ABSENT:
             reply["client_json_payload"] = _cut(self.text, MAX_ECHO_LENGTH)
-            reply["client_json_len"] = len(self.text)
-        if self.parsed:
-            reply["payloadsize"] = len(self.text)
+            length = len(self.text) if self._length is None else self._length
+            reply["client_json_len"] = length
+            if self.parsed:
+                reply["payloadsize"] = length
         if self.meta is not ABSENT:
             reply["meta"] = self.meta
+        elif self._packed is not None:
+            reply["meta"] = msgspec.json.decode(self._packed)
         if self.d_ret is not ABSENT:
             reply["d_ret"] = self.d_ret
         if error is not None:

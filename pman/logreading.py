@@ -240,10 +240,13 @@ def _lines_back(path: bytes, ranges: list[Gap], count: int) -> int:
                     found -= 1
                 is_first = False
                 at -= size
-                while (found := block.rfind(b"\n", 0, found)) >= 0:
-                    wanted -= 1
-                    if not wanted:
-                        return at + found + 1
+                ends = block.count(b"\n", 0, found)
+                if ends < wanted:
+                    wanted -= ends
+                    continue
+                for _ in range(wanted):
+                    found = block.rfind(b"\n", 0, found)
+                return at + found + 1
             if left <= 0:
                 return at
     finally:

@@ -110,6 +110,9 @@ class Form(Protocol):
     def action(self) -> str:
         """Name of the action carried out, "" while there is none."""
 
+    def pack(self) -> None:
+        """Let go of what the response does not need, as it comes later."""
+
     def reply(self, outcome: Outcome) -> Response:
         """Make the response of what an action came to.
 
@@ -148,6 +151,11 @@ class ClassicForm:
     def action(self) -> str:
         """Name of the action carried out, "" while there is none."""
         return self.envelope.action
+
+    def pack(self) -> None:
+        """Let go of what the response does not need."""
+        self.request.body = b""
+        self.envelope.pack()
 
     def reply(self, outcome: Outcome) -> Response:
         """Make the response of what an action came to."""
@@ -193,6 +201,10 @@ class RestForm:
     def action(self) -> str:
         """Name of the action carried out, "" while there is none."""
         return self._exchange.action
+
+    def pack(self) -> None:
+        """Let go of what the response does not need."""
+        self.request.body = b""
 
     def reply(self, outcome: Outcome) -> Response:
         """Make the response of what an action came to.

@@ -9,7 +9,12 @@ import msgspec
 
 from pman.actions.base import IsQuick, Perform
 from pman.auth import Role
+from pman.errors import RequestTooLarge
 from pman.registry import Registry
+
+#: Longest body of a request that may be kept while its answer is waited for, or that names jobs
+#: only, bytes.
+SMALL_BODY_BYTES = 1024 * 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -22,12 +27,26 @@ class Action:
             carries it out itself. None: never.
         role: Who may ask for it.
         takes: What its `meta` is read as, for documents that describe it; None: anything.
+        max_body_bytes: Longest body of a request for it; None: whatever the daemon takes.
     """
 
     perform: Perform
     is_quick: IsQuick | None
     role: Role
     takes: type[msgspec.Struct] | None
+    max_body_bytes: int | None = None
+
+    def check_size(self, name: str, size: int) -> None:
+        """Check the length of a request's body.
+
+        Raises:
+            RequestTooLarge: It is longer than the action takes.
+        """
+        if self.max_body_bytes is not None and size > self.max_body_bytes:
+            raise RequestTooLarge(
+                f"the body has {size} bytes, expected at most {self.max_body_bytes} with {name!r}",
+                field="body",
+            )
 
 
 ACTIONS: Registry[Action] = Registry("action")
@@ -39,11 +58,13 @@ def action(
     role: Role = Role.READ,
     is_quick: IsQuick | None = None,
     takes: type[msgspec.Struct] | None = None,
+    max_body_bytes: int | None = None,
 ) -> Callable[[Perform], Perform]:
     """Return a decorator that registers a function as the action `name`."""
 
     def keep(perform: Perform) -> Perform:
-        ACTIONS.add(name, Action(perform, is_quick, role, takes), perform.__module__)
+        made = Action(perform, is_quick, role, takes, max_body_bytes)
+        ACTIONS.add(name, made, perform.__module__)
         return perform
 
     return keep

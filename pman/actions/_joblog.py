@@ -18,6 +18,9 @@ from pman.wire import HOST
 
 _FILE = re.compile(r"[0-9]{1,9}\.(?:stdout|stderr)")
 
+#: Longest cursor, and most streams in one: far more than any job has.
+MAX_CURSOR_LENGTH, MAX_CURSOR_STREAMS = 64 * 1024, 4096
+
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 
 
@@ -48,14 +51,22 @@ def position_of(cursor: str) -> Position:
     Raises:
         RequestError: It is none of ours.
     """
+    if len(cursor) > MAX_CURSOR_LENGTH:
+        raise _no_cursor(cursor)
     try:
         raw = cursor.encode("ascii")
         position = _decode(base64.b64decode(raw + b"=" * (-len(raw) % 4), b"-_", validate=True))
     except (ValueError, msgspec.MsgspecError) as exc:
         raise _no_cursor(cursor) from exc
-    if not all(map(_FILE.fullmatch, position.offsets)):
+    offsets = position.offsets
+    if len(offsets) > MAX_CURSOR_STREAMS or not all(map(_FILE.fullmatch, offsets)):
         raise _no_cursor(cursor)
     return position
+
+
+def _part(name: str) -> int:
+    """Return the part of which `StreamFile.name` tells."""
+    return int(name.partition(".")[0])
 
 
 def _no_cursor(cursor: str) -> RequestError:
@@ -166,6 +177,17 @@ class JobLog:
             return True
         self._have_it_written(job)
         return job.state.is_final or job.attempt > self.position.attempt
+
+    def drop_unknown(self, job: Job) -> None:
+        """Forget offsets in parts that there are not: all replies would repeat them."""
+        offsets = self.position.offsets
+        count = max(1, len(job.parts), len(job.workers))
+        if all(_part(name) < count for name in offsets):
+            return
+        # The parts of an earlier try may be others.
+        folder = self._context.output.folder(run_name(job.name, self.position.attempt))
+        known = numbers_in(folder) | set(range(count))
+        self.position.offsets = {n: at for n, at in offsets.items() if _part(n) in known}
 
     def file(self, job: Job, part: int, stream: str) -> StreamFile:
         """Return the file of one stream of the try that is read."""

@@ -58,15 +58,22 @@ class Outcome(msgspec.Struct, frozen=True):
 Answer = Callable[[Callable[[], Outcome]], None]
 
 
+#: Forgets who waits for an outcome: from any thread, at any time after it was returned, at once.
+GiveUp = Callable[[], None]
+
+
 class Later(msgspec.Struct, frozen=True):
     """An outcome that does not exist yet; no listener is held while it is waited for.
 
     Attributes:
         subscribe: Takes a function that is called once, from any thread, with what makes the
-            outcome.
+            outcome; returns what takes that back. An outcome may be on its way all the same.
+        is_work: Whether to subscribe does something beside waiting, so that it is to be done even
+            if nobody wants the outcome.
     """
 
-    subscribe: Callable[[Answer], None]
+    subscribe: Callable[[Answer], GiveUp]
+    is_work: bool = False
 
 
 class ActionRequest(msgspec.Struct):

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from pman.actions import action
+from pman.actions import SMALL_BODY_BYTES, action
 from pman.actions._named import JobIds, JobNames, named
-from pman.actions.base import ActionContext, ActionRequest, Later, Outcome
+from pman.actions.base import ActionContext, ActionRequest, GiveUp, Later, Outcome
 from pman.auth import Role
 from pman.errors import BackendUnavailable, RequestError, UnknownJob, shown
 from pman.job.record import Job
@@ -41,7 +41,7 @@ class CancelOptions(msgspec.Struct, frozen=True, kw_only=True):
     )
 
 
-@action("cancel", role=Role.RUN, takes=CancelOptions)
+@action("cancel", role=Role.RUN, takes=CancelOptions, max_body_bytes=SMALL_BODY_BYTES)
 def cancel(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     """End the jobs that `{"jid" or "job", "grace"?, "signal"?, "wait"?}` names; forget none.
 
@@ -116,12 +116,17 @@ class _Ends:
         self._left = len(jobs)
         self._lock = threading.Lock()
 
-    def start(self) -> None:
+    def start(self) -> GiveUp:
         for job in self._jobs:
             try:
                 self._context.store.when_final(job.name, self._count_down)
             except UnknownJob:
                 self._count_down(job)
+        return self._give_up
+
+    def _give_up(self) -> None:
+        for job in self._jobs:
+            self._context.store.no_longer(job.name, self._count_down)
 
     def _count_down(self, _: Job) -> None:
         with self._lock:

@@ -7,9 +7,9 @@ import threading
 
 import msgspec
 
-from pman.actions import action
+from pman.actions import SMALL_BODY_BYTES, action
 from pman.actions._selection import discard, select
-from pman.actions.base import ActionContext, ActionRequest, Answer, Later, Outcome
+from pman.actions.base import ActionContext, ActionRequest, Answer, GiveUp, Later, Outcome
 from pman.auth import Role
 from pman.errors import PmanError, UnknownJob
 from pman.job.record import Job
@@ -20,7 +20,7 @@ DELETED = "Job deleted successfully"
 NOT_FOUND = "Not Found"
 
 
-@action("delete", role=Role.RUN)
+@action("delete", role=Role.RUN, max_body_bytes=SMALL_BODY_BYTES)
 def delete(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     """End and forget the jobs that match `{"value", "key"?: "jid"}`.
 
@@ -35,7 +35,12 @@ def delete(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     for job in jobs:
         if not job.state.is_final:
             context.queue.cancel(job, context.settings.kill_grace_s)
-    return Later(lambda answer: _Removal(jobs, context, answer).start())
+
+    def subscribe(answer: Answer) -> GiveUp:
+        _Removal(jobs, context, answer).start()
+        return lambda: None  # they are removed, whoever waits for it
+
+    return Later(subscribe, is_work=True)
 
 
 def _answer(job_id: str, words: str) -> dict[str, str]:

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import msgspec
 
-from pman.actions import action
+from pman.actions import SMALL_BODY_BYTES, action
 from pman.actions._feed import Feed
-from pman.actions.base import ActionContext, ActionRequest, Answer, Later, Outcome
+from pman.actions.base import ActionContext, ActionRequest, Answer, GiveUp, Later, Outcome
 from pman.auth import Role
 from pman.errors import PmanError
 from pman.job.event import Kind, Wanted
@@ -19,6 +19,14 @@ from pman.jobdb.events import Page
 
 def _about(text: str, **limits: Any) -> msgspec.Meta:
     return msgspec.Meta(description=text, **limits)
+
+
+#: Longest text and most labels to look for: a stream keeps them as long as it goes on. No label of
+#: a job is longer than the second one.
+MAX_TEXT, MAX_LABEL_TEXT, MAX_LABELS = 4096, 320, 256
+
+_Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
+_LabelText = Annotated[str, msgspec.Meta(max_length=MAX_LABEL_TEXT)]
 
 
 class EventsMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -33,11 +41,12 @@ class EventsMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ] = None
     from_start: Annotated[bool, _about("all that there are, where there is no `since`")] = False
     limit: Annotated[int, _about("most events in one answer", ge=1, le=1000)] = 100
-    jid: Annotated[str | None, _about("only events of jobs with this id")] = None
-    job: Annotated[str | None, _about("only events of the job with this unique name")] = None
-    auid: Annotated[str | None, _about("only events of jobs of this user")] = None
+    jid: Annotated[_Text | None, _about("only events of jobs with this id")] = None
+    job: Annotated[_Text | None, _about("only events of the job with this unique name")] = None
+    auid: Annotated[_Text | None, _about("only events of jobs of this user")] = None
     label: Annotated[
-        dict[str, str] | None, _about("only events of jobs that have all of these labels")
+        Annotated[dict[_LabelText, _LabelText], msgspec.Meta(max_length=MAX_LABELS)] | None,
+        _about("only events of jobs that have all of these labels"),
     ] = None
     kinds: Annotated[list[Kind] | None, _about("only events of these kinds")] = None
     states: Annotated[
@@ -51,7 +60,7 @@ class EventsMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ] = False
 
 
-@action("events", role=Role.READ, takes=EventsMeta)
+@action("events", role=Role.READ, takes=EventsMeta, max_body_bytes=SMALL_BODY_BYTES)
 def events(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     """Answer `{"events", "next", "firstSeq", "gap"}`; with `follow`, a stream of events.
 
@@ -120,11 +129,20 @@ class _Poll:
         self._lock = threading.Lock()
         self._is_over = False
 
-    def start(self) -> None:
+    def start(self) -> GiveUp:
         with self._lock:  # either may call before the other is there
             self._forget = self._log.subscribe(self._look, self._wanted)
             self._cancel = self._timers.after(self._wait_s, self._end)
         self._look()  # what came before it was subscribed
+        return self._give_up
+
+    def _give_up(self) -> None:
+        with self._lock:
+            if self._is_over:
+                return
+            self._is_over = True
+        self._forget()
+        self._cancel()
 
     def _look(self) -> None:
         """Look for news, from where the last look ended."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from pman.actions import action
+from pman.actions import SMALL_BODY_BYTES, action
 from pman.actions._joblog import JobLog, Position, Wanted, find_job, position_of
 from pman.actions._logbodies import RawBytes, Records
 from pman.actions.base import ActionContext, ActionRequest, Outcome
@@ -20,6 +20,9 @@ from pman.output import STREAMS
 #: Most bytes of one reply that is a document, and at least one character.
 MAX_LIMIT_BYTES = 64 * 1024 * 1024
 MIN_LIMIT_BYTES = 4
+
+#: Most lines of a tail.
+MAX_TAIL_LINES = 100_000
 
 NDJSON = "application/x-ndjson"
 PLAIN = "text/plain; charset=utf-8"
@@ -51,7 +54,8 @@ class LogsMeta(msgspec.Struct, rename="camel"):
         Size | None, Meta(description="First byte wanted; only with one stream of one part.")
     ] = None
     tail_lines: Annotated[
-        Size | None, Meta(description="Begin with the last so many lines of each stream.")
+        Annotated[int, Meta(ge=0, le=MAX_TAIL_LINES)] | None,
+        Meta(description="Begin with the last so many lines of each stream."),
     ] = None
     tail_bytes: Annotated[
         Size | None, Meta(description="Begin with the last so many bytes of each stream.")
@@ -76,7 +80,7 @@ class LogsMeta(msgspec.Struct, rename="camel"):
     ] = False
 
 
-@action("logs", role=Role.READ, takes=LogsMeta)
+@action("logs", role=Role.READ, takes=LogsMeta, max_body_bytes=SMALL_BODY_BYTES)
 def logs(request: ActionRequest, context: ActionContext) -> Outcome:
     """Return what a job has printed, or follow it; see `LogsMeta`.
 
@@ -92,6 +96,7 @@ def logs(request: ActionRequest, context: ActionContext) -> Outcome:
     )
     position = _position(meta, given, job)
     log = JobLog(job, position, _wanted(meta), context)
+    log.drop_unknown(job)
     file = _one_file(meta, job, log) if meta.raw or meta.offset is not None else None
     _begin(meta, job, log, context)
     if file is not None and meta.offset is not None:

@@ -8,7 +8,7 @@ from typing import Any
 from pman.actions import action
 from pman.actions._rights import check_place, spec_of
 from pman.actions._selection import report
-from pman.actions.base import ActionContext, ActionRequest, Answer, Later, Outcome
+from pman.actions.base import ActionContext, ActionRequest, Answer, GiveUp, Later, Outcome
 from pman.auth import Role
 from pman.backends.base import Backend
 from pman.errors import BackendUnavailable, Forbidden, PmanError, RequestError, shown
@@ -39,7 +39,7 @@ def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
             request.meta["container"] = with_service_name(spec.container, spec.jid)
         return Outcome(True, job=job, is_new=is_new)
 
-    def subscribe(answer: Answer) -> None:
+    def subscribe(answer: Answer) -> GiveUp:
         def show(ended: Job) -> None:
             answer(lambda: Outcome(True, report([ended], context)))
 
@@ -47,7 +47,9 @@ def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
             # The thread that sees containers end must not wait for the files of all of them.
             context.errands.submit(show, ended)
 
-        context.store.when_final(job.name, show if spec.container is None else hand_over)
+        callback = show if spec.container is None else hand_over
+        context.store.when_final(job.name, callback)
+        return lambda: context.store.no_longer(job.name, callback)
 
     return Later(subscribe)
 

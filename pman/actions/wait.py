@@ -8,15 +8,18 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from pman.actions import action
+from pman.actions import SMALL_BODY_BYTES, action
 from pman.actions._named import JobIds, JobNames, named
-from pman.actions.base import ActionContext, ActionRequest, Answer, Later, Outcome
+from pman.actions.base import ActionContext, ActionRequest, Answer, GiveUp, Later, Outcome
 from pman.errors import UnknownJob
 from pman.job.record import Job
 from pman.jobdb.jobview import job_view
 
 #: Longest time that one request may wait, seconds: what lies between may give up earlier.
 MAX_WAIT_S = 3600
+
+#: Most jobs that are shown by the thread that sees an end; more are left to another one.
+FEW_JOBS = 100
 
 
 class WaitRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +35,7 @@ class WaitRequest(msgspec.Struct, frozen=True, kw_only=True):
     ] = 60.0
 
 
-@action("wait", takes=WaitRequest)
+@action("wait", takes=WaitRequest, max_body_bytes=SMALL_BODY_BYTES)
 def wait(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     """Answer `{"isDone", "jobs"}` once jobs have ended, or `timeout` is over; no listener is held.
 
@@ -63,7 +66,7 @@ class _Waiting:
     def is_done(self) -> bool:
         return not self._open or (self._is_any and len(self._open) < len(self._jobs))
 
-    def start(self, answer: Answer, timeout_s: float) -> None:
+    def start(self, answer: Answer, timeout_s: float) -> GiveUp:
         self._answer = answer
         self._stop_timer = self._context.timers.after(timeout_s, self._give_answer)
         for name in list(self._open):
@@ -73,6 +76,7 @@ class _Waiting:
                 self._ended(self._jobs[name])
         if self._answer is None:  # answered meanwhile, perhaps before the last was subscribed to
             self._unsubscribe()
+        return self._give_up
 
     def outcome(self) -> Outcome:
         """Say how it stands."""
@@ -95,13 +99,26 @@ class _Waiting:
 
     def _give_answer(self) -> None:
         """Answer, once; from the thread that sees the end, or the timer's."""
-        with self._lock:
-            answer, self._answer = self._answer, None
+        answer = self._leave()
         if answer is None:
             return
-        self._stop_timer()
-        self._unsubscribe()
-        answer(self.outcome)
+        if len(self._jobs) > FEW_JOBS:
+            # Neither the timers nor those who see jobs end may wait until all are spelled out.
+            self._context.errands.submit(answer, self.outcome)
+        else:
+            answer(self.outcome)
+
+    def _give_up(self) -> None:
+        self._leave()
+
+    def _leave(self) -> Answer | None:
+        """Wait no longer; return who is to be answered, None if somebody else does so."""
+        with self._lock:
+            answer, self._answer = self._answer, None
+        if answer is not None:
+            self._stop_timer()
+            self._unsubscribe()
+        return answer
 
     def _unsubscribe(self) -> None:
         with self._lock:

@@ -84,7 +84,7 @@ class JobStore:
         self._settled_callbacks: list[OnJob] = []
         self._exchange_callbacks: list[OnExchange] = []
         self._state_callbacks: tuple[OnJob, ...] = ()
-        self._waiters: dict[str, list[OnJob]] = {}
+        self._waiters: dict[str, dict[OnJob, None]] = {}  # inner ones in the order of calls
         self._events: collections.deque[tuple[Job, Sequence[OnJob]]] = collections.deque()
         self._is_delivering = False
 
@@ -361,7 +361,7 @@ class JobStore:
         with self._lock:
             job = self._jobs.get(name)
             if job is not None and not job.state.is_final:
-                self._waiters.setdefault(name, []).append(callback)
+                self._waiters.setdefault(name, {})[callback] = None
                 return
         if job is None:
             raise UnknownJob(f"there is no job {name!r}")
@@ -370,9 +370,9 @@ class JobStore:
     def no_longer(self, name: str, callback: OnJob) -> None:
         """Take back a `when_final` that has not been called; nothing there is fine."""
         with self._lock:
-            waiters = self._waiters.get(name, [])
-            if callback in waiters:
-                waiters.remove(callback)
+            waiters = self._waiters.get(name)
+            if waiters is not None:
+                waiters.pop(callback, None)
                 if not waiters:
                     del self._waiters[name]
 
@@ -508,7 +508,7 @@ class JobStore:
         for job in jobs:
             self._take_out(job)
             if waiters := self._waiters.pop(job.name, None):
-                self._events.append((job, waiters))
+                self._events.append((job, tuple(waiters)))
         at_s = self._now()
         events = [event.deleted(job, at_s) for job in jobs]
         return self._journal.delete([job.name for job in jobs], events)

@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 import msgspec
 
+from pman.actions import ACTIONS
 from pman.actions.base import NOTHING, ActionContext, ActionRequest, Later, Outcome
 from pman.auth import Caller
 from pman.errors import (
@@ -124,6 +125,9 @@ class Exchange:
                 f"method is {shown(method)}, expected one of {', '.join(self.methods)}",
                 field="method",
             )
+        action = ACTIONS.get(route.action)
+        if action is not None:
+            action.check_size(route.action, len(self._request.body))
         call, wanted = self._read(route, caller, context)
         self._call = call
         if not route.action:

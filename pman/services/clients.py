@@ -168,7 +168,7 @@ class ClientSide(abc.ABC, Generic[C]):
         for slot in slots:
             client = slot.client
             client.is_running = False
-            if not client.is_gone:
+            if not client.is_gone and not slot.is_dropped:
                 self.flush(client, now)  # type: ignore[arg-type]  # only ours are ever enqueued
             elif slot.response is not None and slot.response.stream is not None:
                 self._pump.drop(slot.response.stream)
@@ -214,7 +214,7 @@ class ClientSide(abc.ABC, Generic[C]):
             self._queue(client, piece, now)
 
     def forget(self, client: C) -> None:
-        """Drop a client that is gone; its requests are still carried out."""
+        """Drop a client that is gone; its requests are still carried out, but wait for nothing."""
         client.is_gone = True
         self._drop_slots(client)
         client.out.clear()
@@ -228,6 +228,7 @@ class ClientSide(abc.ABC, Generic[C]):
         for slot in client.slots:
             if slot.response is not None and slot.response.stream is not None:
                 self._pump.drop(slot.response.stream)
+            slot.drop()
         client.slots.clear()
 
     def _unread_bytes(self) -> int:

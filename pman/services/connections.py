@@ -157,8 +157,9 @@ class HttpClients(ClientSide[Connection]):
                     small = []
                 self._begin_stream(client, response, response.stream, now)
                 continue
-            request = slots.popleft().request
-            head = self._head(client, request, response)
+            slot = slots.popleft()
+            request = slot.request
+            head = self._head(client, slot, response)
             body = b"" if request is not None and request.method == "HEAD" else response.body
             if len(body) <= PIECE_BYTES:
                 small.append(head + body if body else head)
@@ -359,7 +360,7 @@ class HttpClients(ClientSide[Connection]):
         assert request is not None, "what never became a request is refused in one piece"
         # From here on it is as a request that is being carried out.
         slot.request = slot.response = None
-        client.body_bytes -= len(request.body)
+        client.body_bytes -= slot.size
         is_chunked = request.version == "1.1"
         is_last = self.is_draining and len(client.slots) == 1
         client.is_ended |= not is_chunked or not request.keep_alive or is_last
@@ -432,10 +433,11 @@ class HttpClients(ClientSide[Connection]):
         for start in range(0, len(view), PIECE_BYTES):
             self.send(client, (view[start : start + PIECE_BYTES],), now)
 
-    def _head(self, client: Connection, request: Request | None, response: Response) -> bytes:
+    def _head(self, client: Connection, slot: Slot, response: Response) -> bytes:
         connection = writer.CLOSE
+        request = slot.request
         if request is not None:
-            client.body_bytes -= len(request.body)
+            client.body_bytes -= slot.size
             # After the stop was asked for, the last reply that we know of says so.
             if request.keep_alive and (client.slots or not self.is_draining):
                 connection = b"" if request.version == "1.1" else writer.KEEP_ALIVE

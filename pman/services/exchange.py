@@ -48,9 +48,11 @@ class Slot:
         answer: What the listener returned; written by it, read by the front when it hands back.
         response: The reply once there is one.
         delimiter: ZMTP only: whether the message began with an empty frame.
+        size: Of the request's body when it came, bytes: a listener lets go of it if it can.
+        is_dropped: Whether nobody wants the reply any more.
     """
 
-    __slots__ = ("answer", "client", "delimiter", "request", "response")
+    __slots__ = ("answer", "client", "delimiter", "is_dropped", "request", "response", "size")
 
     def __init__(self, client: Client, request: Request | None) -> None:
         self.client = client
@@ -58,6 +60,14 @@ class Slot:
         self.answer: Response | Deferred | None = None
         self.response: Response | None = None
         self.delimiter = False
+        self.size = 0 if request is None else len(request.body)
+        self.is_dropped = False
+
+    def drop(self) -> None:
+        """Say that nobody wants the reply any more, to whoever is to give it later, too."""
+        self.is_dropped = True
+        if isinstance(self.answer, Deferred):
+            self.answer.give_up()
 
 
 class Exchange:

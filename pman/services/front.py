@@ -189,6 +189,8 @@ class Front(SocketService):
         for slot in slots:
             answer = slot.answer
             if isinstance(answer, Deferred):
+                if slot.is_dropped:
+                    answer.give_up()
                 answer.on_done(functools.partial(self._resolve, slot))
             else:
                 slot.response = answer

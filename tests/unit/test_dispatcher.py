@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from action_harness import Harness, harness
-from jobdb_builders import make_job
+from jobdb_builders import DEADLINE_S, make_job
 
-from pman.actions import ACTIONS
+from pman.actions import ACTIONS, SMALL_BODY_BYTES
 from pman.actions._selection import FEW_JOBS
 from pman.auth import TokenAuth
 from pman.envelope import MAX_ECHO_LENGTH, MAX_REFUSED_ECHO_LENGTH
 from pman.errors import MalformedRequest
+from pman.http.deferred import Deferred
 from pman.http.message import Request, Response
+from pman.job.observation import Observation
 from pman.job.record import Worker
 from pman.job.state import JobState
 
@@ -335,3 +338,76 @@ def test_a_directive_that_cannot_be_carried_out_is_refused(pman: Harness, docume
 
     with pytest.raises(RequestError):
         pman.dispatcher.execute(document)
+
+
+def waiting(pman: Harness, action: str, **meta: Any) -> Deferred:
+    body = json.dumps({"payload": {"action": action, "meta": meta}}).encode()
+    answered = pman.dispatcher.handle(Request("POST", "/api/v1/cmd", body=body))
+    assert isinstance(answered, Deferred)
+    return answered
+
+
+@pytest.mark.parametrize(
+    ("action", "meta"),
+    [
+        ("cancel", {"jid": "a", "wait": True}),
+        ("events", {"wait": 300, "jid": "nobody"}),
+        ("run", {"cmd": "sleep 9", "auid": "t", "jid": "b"}),
+        ("wait", {"jid": "a"}),
+    ],
+)
+def test_who_waits_can_be_given_up(
+    pman: Harness, monkeypatch: pytest.MonkeyPatch, action: str, meta: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(pman.context.queue, "cancel", lambda *_: None)  # it would end at once
+    pman.store.submit(make_job("a", state=JobState.RUNNING), timeout_s=10)
+    deferred = waiting(pman, action, **meta)
+    store, log = pman.store._waiters, pman.context.events._subscribers
+    assert store or log
+    deferred.give_up()
+    assert not store
+    assert not log
+    assert pman.store.find("jid", meta["jid"]) or action == "events", "jobs go on"
+
+
+@pytest.mark.parametrize(
+    ("action", "meta"),
+    [
+        ("cancel", {"jid": "a", "wait": True}),
+        ("events", {"wait": 300}),
+        ("events", {"follow": True}),
+        ("wait", {"jid": "a"}),
+    ],
+)
+def test_threaded_leaves_nothing_behind(pman: Harness, action: str, meta: dict[str, Any]) -> None:
+    pman.store.submit(make_job("a", state=JobState.RUNNING), timeout_s=10)
+    assert pman.post(action, {**meta, "threaded": True}).json["status"] is True
+    assert not pman.store._waiters
+    assert not pman.context.events._subscribers
+
+
+def test_threaded_or_given_up_delete_deletes(pman: Harness) -> None:
+    for jid in "ab":
+        pman.run("sleep 9", jid)
+    assert pman.post("delete", {"value": "a", "threaded": True}).json["status"] is True
+    deferred = waiting(pman, "delete", value="b")
+    deferred.give_up()
+    for job in list(pman.store.find("auid", "t")):
+        pman.store.observe(Observation(name=job.name, state=JobState.CANCELED))
+    done = threading.Event()
+    pman.context.errands.submit(done.set)  # behind those that delete
+    assert done.wait(DEADLINE_S)
+    assert pman.store.find("auid", "t") == []
+
+
+@pytest.mark.parametrize("action", ["cancel", "delete", "events", "list", "logs", "wait"])
+def test_actions_that_wait_take_short_bodies(pman: Harness, action: str) -> None:
+    reply = pman.post(action, {"pad": "x" * SMALL_BODY_BYTES})
+    assert (reply.code, reply.error["field"]) == (413, "body")
+    assert repr(action) in reply.error["message"]
+
+
+def test_actions_of_2_2_take_long_ones(pman: Harness) -> None:
+    text = "x" * (2 * SMALL_BODY_BYTES)
+    reply = pman.post("hello", {"askAbout": "echoBack", "echoBack": text})
+    assert reply.json["d_ret"]["echoBack"]["msg"] == text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -200,3 +201,24 @@ def test_which_parts_have_files(tmp_path: Path) -> None:
         put(tmp_path, b"", name)
     assert numbers_in(tmp_path) == {0, 3}
     assert numbers_in(tmp_path / "nosuch") == set()
+
+
+def test_short_lines_cost_no_step_each(
+    tmp_path: Path, stdout: StreamFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 40 * BLOCK_BYTES
+    put(tmp_path, b"\n" * size)
+    for count in (1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 30 * BLOCK_BYTES + 7):
+        assert stdout.last_lines(count) == size - count
+    steps = 0
+
+    class Counted(bytes):
+        def rfind(self, *args: Any) -> int:
+            nonlocal steps
+            steps += 1
+            return super().rfind(*args)
+
+    pread = os.pread
+    monkeypatch.setattr(logreading.os, "pread", lambda *args: Counted(pread(*args)))
+    stdout.last_lines(30 * BLOCK_BYTES + 7)
+    assert 0 < steps <= BLOCK_BYTES

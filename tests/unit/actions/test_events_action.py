@@ -393,3 +393,18 @@ def test_stream_ends_with_an_error_when_the_disk_cannot_be_read(
     monkeypatch.setattr(pman.context.events, "_chunk", fail)
     with pytest.raises(SnapshotError):
         feed.read()
+
+
+@pytest.mark.parametrize(
+    ("meta", "field"),
+    [
+        ({"label": {f"k{n}": "v" for n in range(257)}}, "label"),
+        ({"label": {"k": "v" * 400}}, "label.k"),
+        ({"jid": "j" * 5000}, "jid"),
+    ],
+)
+def test_what_is_looked_for_is_bounded(pman: Harness, meta: dict[str, Any], field: str) -> None:
+    for more in ({"follow": True}, {"wait": 300}):
+        reply = pman.post("events", {**meta, **more})
+        assert reply.code == 400
+        assert reply.error["field"].startswith("label" if "label" in field else field)

@@ -14,6 +14,7 @@ import pytest
 from action_harness import Answer, Harness
 from jobdb_builders import make_job
 
+from pman.actions.logs import MAX_TAIL_LINES
 from pman.job.observation import Observation
 from pman.job.record import Part, Worker, run_name
 from pman.job.state import JobState
@@ -441,3 +442,36 @@ def test_threaded_wants_no_stream(pman: Harness) -> None:
     answer = Printing(pman).ask(follow=True, threaded=True)
     assert (answer.code, answer.json["status"]) == (200, True)
     assert "d_ret" not in answer.json
+
+
+def cursor_of(job: str, offsets: dict[str, int]) -> str:
+    raw = json.dumps({"j": job, "a": 1, "o": offsets}, separators=(",", ":")).encode()
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+@pytest.mark.parametrize("count", [4097, 10_000])
+def test_cursors_that_are_too_long(pman: Harness, count: int) -> None:
+    job = Printing(pman)
+    answer = job.ask(cursor=cursor_of(job.job.name, {f"{n}.stdout": 0 for n in range(count)}))
+    assert (answer.code, answer.error["field"]) == (400, "cursor")
+
+
+def test_a_cursor_keeps_only_parts_that_there_are(pman: Harness) -> None:
+    job = Printing(pman, 2)
+    job.say(b"one", "stdout", 0)
+    job.say(b"two", "stdout", 1)
+    job.say(b"of a former try", "stderr", 7)
+    given = {"0.stdout": 1, "7.stderr": 2, **{f"{n}.stdout": 9 for n in range(10, 1000)}}
+    _, body = job.follow(cursor=cursor_of(job.job.name, given))
+    for record in lines(body.read()):
+        raw = base64.urlsafe_b64decode(record["cursor"] + "==")
+        assert set(json.loads(raw)["o"]) <= {"0.stdout", "1.stdout", "7.stderr"}
+    body.close()
+
+
+def test_the_most_lines_of_a_tail(pman: Harness) -> None:
+    job = Printing(pman)
+    job.get(tailLines=MAX_TAIL_LINES)
+    error = job.ask(tailLines=MAX_TAIL_LINES + 1).error
+    assert error["field"] == "tailLines"
+    assert error["message"] == "tailLines is 100001, expected int <= 100000"
