@@ -485,8 +485,9 @@ OPTIONS: tuple[Option, ...] = (
         group="Jobs",
         is_new=True,
         is_list=True,
-        help="Host, or host:port, that a job's callback may go to; '*' allows all. Can be repeated,"
-        " or hold several with commas between. Default: none, jobs with a callback are refused.",
+        help="Host that a job's callback may go to, at port 80 (http) or 443 (https); host:port for"
+        " another, host:* for any; '*' allows everything. Can be repeated, or hold several with"
+        " commas between. Default: none, jobs with a callback are refused.",
     ),
     Option(
         flag="--callbackSecret",

@@ -59,6 +59,7 @@ class Response(msgspec.Struct):
         content_type: Value of `Content-Type`.
         headers: Further headers.
         stream: What follows `body` and is made while it is sent, or None.
+        has_length: Whether `body` tells the length; not so in a reply to HEAD about a stream.
     """
 
     status: int
@@ -66,3 +67,4 @@ class Response(msgspec.Struct):
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
     stream: Body | None = None
+    has_length: bool = True

@@ -31,11 +31,12 @@ def head(response: Response, *, connection: bytes, now_s: int) -> bytes:
         response: What to answer; its body is only measured.
         connection: `KEEP_ALIVE`, `CLOSE`, or b"" where the protocol's default does.
         now_s: UTC epoch seconds, for `Date`.
-    Source: RFC 9110, section 8.6: no Content-Length with 204, nor that of an empty body with 304.
+    Source: RFC 9110, section 8.6: no Content-Length with 204, nor that of an empty body with 304,
+        nor with HEAD one that GET would not have.
     """
     status = response.status
     has_content = status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
-    if not has_content:
+    if not has_content or not response.has_length:
         first = _status_line(status)
     else:
         first = b"%bContent-Length: %d\r\n" % (_status_line(status), len(response.body))

@@ -12,8 +12,8 @@ from pman.errors import Forbidden, RequestError, shown
 #: Longest URL, characters.
 MAX_URL = 2048
 
-#: Allows every host.
-ANY_HOST = "*"
+#: Allows every host; behind a host and a colon: every port.
+ANY = "*"
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -41,8 +41,12 @@ class Target(msgspec.Struct, frozen=True):
     @property
     def authority(self) -> str:
         """The same without the usual port, as in a header `Host`."""
-        is_usual = self.port == _PORTS["https" if self.is_secure else "http"]
-        return _bracketed(self.host) if is_usual else self.address
+        return _bracketed(self.host) if self.has_usual_port else self.address
+
+    @property
+    def has_usual_port(self) -> bool:
+        """Whether the port is that of its scheme."""
+        return self.port == _PORTS["https" if self.is_secure else "http"]
 
 
 def parse_target(url: str) -> Target:
@@ -78,13 +82,17 @@ def check_allowed(target: Target, allowed: Sequence[str]) -> None:
     """Raise unless a callback may go there.
 
     Args:
-        allowed: Hosts, with or without a port; `ANY_HOST` for all.
+        allowed: Hosts; alone they mean the usual port of the scheme, else one port, or `ANY` for
+            all. `ANY` alone allows everything.
     Raises:
         Forbidden: It may not.
     """
     hosts = {host.lower() for host in allowed}
-    names = {target.host, _bracketed(target.host), target.address}
-    if ANY_HOST not in hosts and not hosts & names:
+    host = _bracketed(target.host)
+    names = {ANY, target.address, f"{host}:{ANY}"}
+    if target.has_usual_port:
+        names |= {target.host, host}
+    if not hosts & names:
         raise Forbidden(
             f"callback goes to {shown(target.address)}, which is not one of --callbackHosts",
             field="callback",

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import msgspec
 
-from pman.errors import SnapshotError
+from pman.errors import SnapshotError, shown
 from pman.job.event import Event
 from pman.job.record import Job
 from pman.jobdb.event_json import auid_in, decode_event, encode_event
 from pman.jobdb.horizon import Horizon
 from pman.jobdb.numbering import LATEST_US
-from pman.jobdb.outbox import MAX_LETTERS, OutboxChanges
+from pman.jobdb.outbox import MAX_LETTERS, OutboxChanges, losses
 from pman.jobdb.record_json import decode_record, encode_record
 
 _log = logging.getLogger(__name__)
@@ -43,12 +43,17 @@ _CREATE = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
 )
 _ADD_EVENTS_AND_OUTBOX = (
-    "CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, event BLOB NOT NULL)",
-    "CREATE TABLE forgotten (auid TEXT PRIMARY KEY, seq INTEGER NOT NULL)",
-    "CREATE TABLE outbox (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, job TEXT NOT NULL,"
-    " url TEXT NOT NULL, body BLOB NOT NULL, created_at REAL NOT NULL, next_at REAL NOT NULL,"
-    " tries INTEGER NOT NULL, problem TEXT NOT NULL, given_up_at REAL)",
-    f"PRAGMA user_version = {SCHEMA}",
+    "CREATE TABLE IF NOT EXISTS events"
+    " (seq INTEGER PRIMARY KEY AUTOINCREMENT, event BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS forgotten (auid TEXT PRIMARY KEY, seq INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS outbox (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,"
+    " job TEXT NOT NULL, auid TEXT NOT NULL, url TEXT NOT NULL, body BLOB NOT NULL,"
+    " created_at REAL NOT NULL, next_at REAL NOT NULL, tries INTEGER NOT NULL,"
+    " problem TEXT NOT NULL, given_up_at REAL)",
+)
+_ADD_AUID = "ALTER TABLE outbox ADD COLUMN auid TEXT NOT NULL DEFAULT ''"
+_ORDER_LETTERS = (
+    "CREATE INDEX IF NOT EXISTS outbox_of_auid ON outbox (auid, given_up_at IS NULL, seq)"
 )
 _UPSERT = (
     "INSERT INTO jobs (name, record) VALUES (?, ?)"
@@ -59,14 +64,13 @@ _FORGET = "INSERT OR REPLACE INTO forgotten VALUES (?, ?)"
 _KEEP_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 _ADD_LETTER = (
     "INSERT OR REPLACE INTO outbox"
-    " (id, job, url, body, created_at, next_at, tries, problem, given_up_at)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " (id, job, auid, url, body, created_at, next_at, tries, problem, given_up_at)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _KEEP_TRIES = "UPDATE outbox SET next_at = ?, tries = ?, problem = ?, given_up_at = ? WHERE id = ?"
 _DROP_OLDEST_LETTERS = (
     "DELETE FROM outbox WHERE seq IN"
-    " (SELECT seq FROM outbox ORDER BY given_up_at IS NULL, seq LIMIT"
-    " max(0, (SELECT count(*) FROM outbox) - ?))"
+    " (SELECT seq FROM outbox WHERE auid = ? ORDER BY given_up_at IS NULL, seq LIMIT ?)"
 )
 
 #: Keys in `meta`: the number behind which events began, and that of the newest forgotten one.
@@ -112,7 +116,7 @@ class Database:
         with database._transaction() as connection:
             for statement in _CREATE:
                 connection.execute(statement)
-            _add_events_and_outbox(connection)
+            _complete(connection)
             connection.execute("INSERT INTO meta VALUES ('instance', ?)", (instance,))
             connection.executemany(_UPSERT, ((job.name, encode_record(job)) for job in jobs))
         return database
@@ -307,9 +311,9 @@ class Database:
         problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if problem != "ok":
             raise DatabaseDamaged(f"{self.path}: {problem}")
+        with self._transaction() as changing:
+            _complete(changing)
         if schema == SCHEMA_OF_JOBS:
-            with self._transaction() as changing:
-                _add_events_and_outbox(changing)
             _log.info("%s has a log of events from now on; older pmans can't read it", self.path)
 
     @contextlib.contextmanager
@@ -327,15 +331,27 @@ class Database:
             raise
 
 
-def _add_events_and_outbox(connection: sqlite3.Connection) -> None:
-    """Make the tables that schema 2 has beyond schema 1.
-
-    Numbers of events are the time, in microseconds: a file that takes the place of a lost one goes
-    on above all numbers that clients have been given.
-    """
+def _complete(connection: sqlite3.Connection) -> None:
+    """Make what schema 2 has beyond schema 1, and what a file of an early schema 2 lacks."""
     for statement in _ADD_EVENTS_AND_OUTBOX:
         connection.execute(statement)
+    if "auid" not in {row[1] for row in connection.execute("PRAGMA table_info(outbox)")}:
+        connection.execute(_ADD_AUID)
+    connection.execute(_ORDER_LETTERS)
+    if connection.execute("SELECT 1 FROM meta WHERE key = ?", (_BEGAN,)).fetchone() is None:
+        _begin_events(connection)
+    if connection.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+
+
+def _begin_events(connection: sqlite3.Connection) -> None:
+    """Give the next event a number above all that clients have been given.
+
+    Numbers are the time, in microseconds, so this holds for a file that takes the place of a lost
+    one as well.
+    """
     began = min(time.time_ns() // 1000, LATEST_US)
+    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'events'")
     connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?)", (began,))
     connection.execute(_KEEP_META, (_BEGAN, str(began)))
 
@@ -369,11 +385,22 @@ def _change_outbox(connection: sqlite3.Connection, changes: OutboxChanges) -> No
     )
     if changes.new:
         connection.executemany(_ADD_LETTER, map(msgspec.structs.astuple, changes.new))
-        dropped = connection.execute(_DROP_OLDEST_LETTERS, (MAX_LETTERS,)).rowcount
-        if dropped:
-            _log.error(
-                "%d callbacks are dropped: more than %d wait to be delivered", dropped, MAX_LETTERS
-            )
+        _drop_surplus_letters(connection)
+
+
+def _drop_surplus_letters(connection: sqlite3.Connection) -> None:
+    surplus = connection.execute("SELECT count(*) FROM outbox").fetchone()[0] - MAX_LETTERS
+    if surplus <= 0:
+        return
+    counts = dict(connection.execute("SELECT auid, count(*) FROM outbox GROUP BY auid"))
+    for auid, lost in losses(counts, surplus).items():
+        connection.execute(_DROP_OLDEST_LETTERS, (auid, lost))
+        _log.error(
+            "%d callbacks are dropped of jobs with auid %s, which has most of the %d that may wait",
+            lost,
+            shown(auid),
+            MAX_LETTERS,
+        )
 
 
 @contextlib.contextmanager

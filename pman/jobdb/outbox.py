@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+import heapq
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -12,7 +13,7 @@ from pman.job.record import Job
 from pman.jobdb.jobview import job_view
 from pman.jobdb.record_json import scrub
 
-#: Most letters that are kept; beyond that the oldest are dropped, those given up first.
+#: Most letters that are kept; beyond that see `losses`.
 MAX_LETTERS = 100_000
 
 #: What a letter says has happened.
@@ -27,6 +28,7 @@ class Letter(msgspec.Struct):
     Attributes:
         id: The same for every try; made of the job's name, so the same even when it is made again.
         job: Name of the job.
+        auid: Its apparent user.
         url: Where it goes.
         body: JSON, signed as it is.
         created_at: When the job ended, UTC epoch seconds.
@@ -38,6 +40,7 @@ class Letter(msgspec.Struct):
 
     id: str
     job: str
+    auid: str
     url: str
     body: bytes
     created_at: float
@@ -80,7 +83,27 @@ def letter_for(job: Job, event: Event) -> Letter:
         body = _encode(document)
     except UnicodeEncodeError:
         body = _encode(scrub(document))
-    return Letter(letter_id, job.name, job.callback, body, event.at, event.at)
+    auid = scrub(event.auid)
+    return Letter(letter_id, job.name, auid, job.callback, body, event.at, event.at)
+
+
+def losses(counts: Mapping[str, int], surplus: int) -> dict[str, int]:
+    """Return how many of its letters each user loses, so that none loses those of another.
+
+    Each that has to go is one of the user who has the most then.
+
+    Args:
+        counts: How many letters each user has.
+        surplus: How many have to go, not more than there are.
+    """
+    left = [(-count, auid) for auid, count in counts.items()]
+    heapq.heapify(left)
+    lost: dict[str, int] = {}
+    for _ in range(surplus):
+        count, auid = left[0]
+        heapq.heapreplace(left, (count + 1, auid))
+        lost[auid] = lost.get(auid, 0) + 1
+    return lost
 
 
 def _iso(at_s: float) -> str:

@@ -16,7 +16,9 @@ from pman.jobdb.outbox import Letter
 
 _log = logging.getLogger(__name__)
 
-_LETTER = "SELECT id, job, url, body, created_at, next_at, tries, problem, given_up_at FROM outbox"
+_LETTER = (
+    "SELECT id, job, auid, url, body, created_at, next_at, tries, problem, given_up_at FROM outbox"
+)
 
 
 class Reader:

@@ -220,7 +220,7 @@ class Exchange:
             stream.close()
             stream = None
         headers = (*outcome.headers, ("Cache-Control", "no-store"), ("Vary", "Accept"))
-        return Response(outcome.code, b"", outcome.content_type, headers, stream)
+        return Response(outcome.code, b"", outcome.content_type, headers, stream, has_length=False)
 
     def _document(self, code: int, body: bytes, headers: tuple[Header, ...]) -> Response:
         """Return JSON: compressed where that is welcome, and not at all if the client has it."""

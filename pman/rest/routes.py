@@ -206,7 +206,6 @@ ROUTES: tuple[Route, ...] = (
                 means="The same `Idempotency-Key` came with another body before.",
                 content=PROBLEM,
             ),
-            501: Answer(means="Not supported here.", content=PROBLEM),
             502: Answer(means="The engine did not take the job.", content=PROBLEM),
         },
         headers={
@@ -269,7 +268,6 @@ ROUTES: tuple[Route, ...] = (
         answers={
             202: Answer(means="The job as it is now.", content={JSON: JobView}),
             415: Answer(means="The body is not `application/json`.", content=PROBLEM),
-            501: Answer(means="The backend can't send that signal.", content=PROBLEM),
             502: Answer(means="The engine did not do it.", content=PROBLEM),
         },
         example={"grace": 5},

@@ -9,7 +9,8 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -33,8 +34,14 @@ JITTER = 0.25
 #: How long a letter is tried, and how long one that was given up stays to be seen, seconds.
 GIVE_UP_S, SHOWN_S = 3 * 24 * 3600.0, 30 * 24 * 3600.0
 
-#: Threads in all; for one receiver; for one that has not answered the last time.
+#: Threads in all; for one receiver; for one in trouble, which has not answered the last time.
 MAX_COURIERS, MAX_FOR_ONE, MAX_FOR_TROUBLE = 32, 4, 1
+
+#: Threads for all receivers in trouble together: the others are kept for those that answer.
+MAX_IN_TROUBLE = MAX_COURIERS // 2
+
+#: How long a courier goes on with letters to one receiver before others have their turn, seconds.
+ROUND_S = 1.0
 
 #: Longest time without a look at the clock, which somebody may set, seconds.
 LOOK_S = 60.0
@@ -45,13 +52,20 @@ STOP_S = 2.0
 #: A receiver says with it that it wants no more. Source: Standard Webhooks, "Deliverability".
 GONE = 410
 
+#: Address and auid.
+_Key = tuple[str, str]
+
 
 class _Receiver:
-    """The letters to one address."""
+    """The letters of one user to one address.
 
-    __slots__ = ("couriers", "due", "is_in_trouble")
+    What one user's URLs do at an address that others use too is not held against these.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("auid", "couriers", "due", "is_in_trouble")
+
+    def __init__(self, auid: str) -> None:
+        self.auid = auid
         self.due: list[tuple[float, int, Letter]] = []  # a heap: when, a number, the letter
         self.couriers = 0
         self.is_in_trouble = False
@@ -61,10 +75,34 @@ class _Receiver:
         return self.couriers < (MAX_FOR_TROUBLE if self.is_in_trouble else MAX_FOR_ONE)
 
 
+class _Load:
+    """What the couriers are busy with."""
+
+    __slots__ = ("_free", "_free_for_trouble", "_of_auid")
+
+    def __init__(self, visited: Collection[_Receiver]) -> None:
+        """Count.
+
+        Args:
+            visited: The receiver of each courier.
+        """
+        self._of_auid = Counter(each.auid for each in visited)
+        self._free = MAX_COURIERS - len(visited)
+        in_trouble = sum(each.is_in_trouble for each in visited)
+        self._free_for_trouble = min(self._free, MAX_IN_TROUBLE - in_trouble)
+
+    def allows(self, receiver: _Receiver) -> bool:
+        """Tell whether a receiver may have one more courier."""
+        free = self._free_for_trouble if receiver.is_in_trouble else self._free
+        return receiver.may_have_more and self._of_auid[receiver.auid] < free
+
+
 class Postman(Service):
     """Tries each letter until it is answered with a code of the 200s.
 
     Each receiver has few threads at a time, so that one that is slow holds up none of the others.
+    Nor does one user hold up the rest: a courier is sent out for it only while it has fewer than
+    are free, so at most half of all; the next user has half of what is left, and so on.
     What has become of a letter is written through the writer; one that was answered is not sent
     again, but for a crash before that is on disk.
     """
@@ -95,9 +133,9 @@ class Postman(Service):
         self._now = now
         self._news = threading.Condition()
         self._known: set[str] = set()  # letters in memory have no bodies
-        self._receivers: dict[str, _Receiver] = {}  # who was served last is last
+        self._receivers: dict[_Key, _Receiver] = {}  # who was served last is last
         self._numbers = itertools.count()
-        self._threads: set[threading.Thread] = set()
+        self._threads: dict[threading.Thread, _Receiver] = {}
         self._errands: set[Errand] = set()
 
     def take(self, letters: Sequence[Letter]) -> None:
@@ -133,11 +171,11 @@ class Postman(Service):
         """Send out couriers until `stopping` is set."""
         with self._news:
             while not self.stopping.is_set():
-                address = self._next_receiver()
-                if address is None:
+                key = self._next_receiver()
+                if key is None:
                     self._news.wait(self._wait_s())
                 else:
-                    self._send_out(address)
+                    self._send_out(key)
 
     def teardown(self) -> None:
         """Wait for the couriers, not for long."""
@@ -148,57 +186,58 @@ class Postman(Service):
     # --- with the lock held ---------------------------------------------------------------
 
     def _post(self, letter: Letter) -> None:
-        receiver = self._receivers.setdefault(_address(letter.url), _Receiver())
+        key = _address(letter.url), letter.auid
+        receiver = self._receivers.setdefault(key, _Receiver(letter.auid))
         heapq.heappush(receiver.due, (letter.next_at, next(self._numbers), letter))
 
-    def _next_receiver(self) -> str | None:
+    def _next_receiver(self) -> _Key | None:
         """Return a receiver with a letter that nobody takes yet: the one that waits longest."""
         if len(self._threads) >= MAX_COURIERS:
             return None
         now = self._now()
-        for address, receiver in self._receivers.items():
-            if receiver.due and receiver.due[0][0] <= now and receiver.may_have_more:
-                return address
+        load = _Load(self._threads.values())
+        for key, receiver in self._receivers.items():
+            if receiver.due and receiver.due[0][0] <= now and load.allows(receiver):
+                return key
         return None
 
     def _wait_s(self) -> float:
         """Return how long nothing is to be done unless there are news."""
         if len(self._threads) >= MAX_COURIERS:
             return LOOK_S
+        load = _Load(self._threads.values())
         first = min(
-            (
-                each.due[0][0]
-                for each in self._receivers.values()
-                if each.due and each.may_have_more
-            ),
+            (each.due[0][0] for each in self._receivers.values() if each.due and load.allows(each)),
             default=self._now() + LOOK_S,
         )
         return min(max(0.0, first - self._now()), LOOK_S)
 
-    def _send_out(self, address: str) -> None:
-        receiver = self._receivers.pop(address)
-        self._receivers[address] = receiver
+    def _send_out(self, key: _Key) -> None:
+        receiver = self._receivers.pop(key)
+        self._receivers[key] = receiver
         receiver.couriers += 1
         thread = threading.Thread(
-            target=self._deliver, args=(address, receiver), name="courier", daemon=True
+            target=self._deliver, args=(key, receiver), name="courier", daemon=True
         )
-        self._threads.add(thread)
+        self._threads[thread] = receiver
         thread.start()
 
     # --- the couriers ---------------------------------------------------------------------
 
-    def _deliver(self, address: str, receiver: _Receiver) -> None:
-        """Deliver what is due, one after the other, until a try fails."""
+    def _deliver(self, key: _Key, receiver: _Receiver) -> None:
+        """Deliver what is due, one after the other, until a try fails or the round is over."""
+        deadline = time.monotonic() + ROUND_S
         try:
             while (letter := self._next_letter(receiver)) is not None:
-                if not self._try(letter, address, receiver):
+                is_good = self._try(letter, key[0], receiver)
+                if not is_good or time.monotonic() >= deadline:
                     break
         finally:
             with self._news:
                 receiver.couriers -= 1
                 if not receiver.due and not receiver.couriers:
-                    self._receivers.pop(address, None)
-                self._threads.discard(threading.current_thread())
+                    self._receivers.pop(key, None)
+                self._threads.pop(threading.current_thread(), None)
                 self._news.notify()
 
     def _next_letter(self, receiver: _Receiver) -> Letter | None:

@@ -25,7 +25,7 @@ from places import (
     wait_running,
 )
 
-FLAGS = ("--callbackHosts", "127.0.0.1")
+FLAGS = ("--callbackHosts", "127.0.0.1:*")
 
 
 @pytest.fixture(scope="module", params=["host", "swarm", "openshift"])

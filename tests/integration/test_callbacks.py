@@ -15,7 +15,7 @@ from daemon_process import DaemonProcess, wait_until
 
 pytestmark = pytest.mark.slow
 
-ALLOW = ("--callbackHosts", "127.0.0.1")
+ALLOW = ("--callbackHosts", "127.0.0.1:*")
 
 
 @pytest.fixture

@@ -73,6 +73,16 @@ def test_head_has_the_headers_of_get_and_no_body(daemon: DaemonProcess) -> None:
     assert int(first.header("Content-Length") or 0) == len(second.body) > 0
 
 
+def test_head_of_a_stream_tells_no_length(daemon: DaemonProcess) -> None:
+    with daemon.connect() as connection:
+        head = b"HEAD /api/v2/events?follow=true HTTP/1.1\r\nHost: x\r\n\r\n"
+        connection.send(head + b"GET /api/v2/backends HTTP/1.1\r\nHost: x\r\n\r\n")
+        first = connection.read_reply(is_head=True)
+        second = connection.read_reply()
+    assert (first.status, second.status) == (200, 200)
+    assert first.header("Content-Length") is first.header("Transfer-Encoding") is None
+
+
 def test_gzip_is_gzip(daemon: DaemonProcess) -> None:
     path = "/api/v2/openapi.json"
     pressed = daemon.request("GET", path, headers={"Accept-Encoding": "gzip, br"})

@@ -33,6 +33,11 @@ def test_no_content_has_no_length() -> None:
     assert lines(Response(status=304, body=b""))[1].startswith("Server:")
 
 
+def test_length_that_is_not_known_is_not_told() -> None:
+    response = Response(status=200, body=b"", content_type="text/plain", has_length=False)
+    assert lines(response)[1] == "Content-Type: text/plain"
+
+
 def test_an_unknown_status_has_a_phrase() -> None:
     assert lines(Response(status=299, body=b""))[0] == "HTTP/1.1 299 Unknown"
 

@@ -56,13 +56,17 @@ def test_bad_urls(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "allowed"),
     [
-        ("http://h:1/", ["h"]),
+        ("http://h/", ["h"]),
+        ("https://h/", ["h"]),
+        ("http://h:1/", ["H:*"]),
+        ("http://h/", ["h:*"]),
         ("http://h:1/", ["x", "H:1"]),
         ("https://h/", ["h:443"]),
         ("http://[::1]:5/", ["[::1]:5"]),
-        ("http://[::1]:5/", ["::1"]),
-        ("http://[::1]:5/", ["[::1]"]),
-        ("http://anything/", ["*"]),
+        ("http://[::1]:5/", ["[::1]:*"]),
+        ("http://[::1]/", ["::1"]),
+        ("https://[::1]:443/", ["[::1]"]),
+        ("http://anything:5/", ["*"]),
     ],
 )
 def test_allowed(url: str, allowed: list[str]) -> None:
@@ -73,6 +77,11 @@ def test_allowed(url: str, allowed: list[str]) -> None:
     ("url", "allowed"),
     [
         ("http://h/", []),
+        ("http://h:8080/", ["h"]),
+        ("http://h:443/", ["h"]),
+        ("https://h:80/", ["h"]),
+        ("http://[::1]:5/", ["::1", "[::1]"]),
+        ("http://other/", ["h:*"]),
         ("http://h:2/", ["h:1"]),
         ("http://h/", ["h:443"]),
         ("http://h.evil/", ["h"]),

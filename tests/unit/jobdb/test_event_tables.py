@@ -16,7 +16,7 @@ from pman.job.record import Job
 from pman.jobdb import database as database_module
 from pman.jobdb.database import Database
 from pman.jobdb.event_json import decode_event, encode_event
-from pman.jobdb.outbox import Letter, OutboxChanges
+from pman.jobdb.outbox import Letter, OutboxChanges, letter_for, losses
 from pman.jobdb.reader import Reader
 from pman.jobdb.record_json import encode_record
 
@@ -25,6 +25,17 @@ SCHEMA_1 = (
     "CREATE TABLE jobs (seq INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, record BLOB NOT NULL)",
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
     "PRAGMA user_version = 1",
+)
+
+#: What it got then, before the numbers of events were the time and letters had an auid.
+EARLY_SCHEMA_2 = (
+    "CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, event BLOB NOT NULL)",
+    "CREATE TABLE outbox (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, job TEXT NOT NULL,"
+    " url TEXT NOT NULL, body BLOB NOT NULL, created_at REAL NOT NULL, next_at REAL NOT NULL,"
+    " tries INTEGER NOT NULL, problem TEXT NOT NULL, given_up_at REAL)",
+    "INSERT INTO events VALUES (1, '{}')",
+    "INSERT INTO outbox VALUES (1, 'msg_1', 'job-1', 'http://h/', '{}', 0, 0, 0, '', NULL)",
+    "PRAGMA user_version = 2",
 )
 
 
@@ -120,6 +131,24 @@ def test_former_file_is_taken_over(tmp_path: Path) -> None:
     assert on_disk(again) == events
     assert [job.jid for job in again.read_all()] == ["b", "a", "c"]
     again.close()
+
+
+def test_file_of_an_early_schema_2_is_made_whole(tmp_path: Path) -> None:
+    path = tmp_path / "pman.db"
+    make_schema_1(path, [make_job("a")])
+    connection = sqlite3.connect(path)
+    with connection:
+        for statement in EARLY_SCHEMA_2:
+            connection.execute(statement)
+    connection.close()
+    for _ in range(2):
+        database = Database.open(path)
+        assert abs(database.last_seq - time.time() * 1e6) < 60e6
+        assert database.horizon.of("me") == database.horizon.of(None)
+        database.close()
+    reader = Reader(path)
+    assert [(each.id, each.auid) for each in reader.letters()] == [("msg_1", "")]
+    reader.close()
 
 
 def test_taking_over_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,8 +274,9 @@ def test_commit_that_failed_and_is_durable_all_the_same(tmp_path: Path) -> None:
     database.close()
 
 
-def letter(number: int) -> Letter:
-    return Letter(f"msg_{number}", f"job-{number}", "http://h/", b"{}", THEN, THEN + number)
+def letter(number: int, auid: str = "me") -> Letter:
+    url = "http://h/"
+    return Letter(f"msg_{number}", f"job-{number}", auid, url, b"{}", THEN, THEN + number)
 
 
 def test_letters_stay_until_they_are_done(database: Database) -> None:
@@ -259,6 +289,16 @@ def test_letters_stay_until_they_are_done(database: Database) -> None:
     assert reader.letter("msg_1") == one
     assert reader.letter("msg_2") is None
     assert [each.id for each in reader.letters()] == ["msg_1", "msg_3"]
+    reader.close()
+    database.close()
+
+
+def test_letter_of_a_user_whose_name_is_not_unicode_can_be_written(database: Database) -> None:
+    job = finished_job("x", (0,), auid="half a pair: \ud800", callback="http://h/")
+    event = accepted(job, THEN)
+    database.apply([], [], (), OutboxChanges(new=[letter_for(job, event)]))
+    reader = Reader(database.path)
+    assert [each.auid for each in reader.letters()] == ["half a pair: ?"]
     reader.close()
     database.close()
 
@@ -287,6 +327,33 @@ def test_too_many_letters_cost_the_oldest(
     assert "1 callbacks are dropped" in caplog.text
     reader.close()
     database.close()
+
+
+def test_too_many_letters_are_those_of_who_has_most(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(database_module, "MAX_LETTERS", 5)
+    others = [letter(n, auid) for n, auid in enumerate(("you", "they"))]
+    mine = [letter(n, "me") for n in range(2, 9)]
+    database.apply([], [], (), OutboxChanges(new=others))
+    database.apply([], [], (), OutboxChanges(new=mine))
+    reader = Reader(database.path)
+    assert [each.id for each in reader.letters()] == ["msg_0", "msg_1", "msg_6", "msg_7", "msg_8"]
+    assert "4 callbacks are dropped of jobs with auid 'me'" in caplog.text
+    reader.close()
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("counts", "surplus", "expected"),
+    [
+        ({"a": 5, "b": 1}, 2, {"a": 2}),
+        ({"a": 5, "b": 4}, 3, {"a": 2, "b": 1}),
+        ({"a": 1}, 1, {"a": 1}),
+    ],
+)
+def test_who_loses_how_many(counts: dict[str, int], surplus: int, expected: dict[str, int]) -> None:
+    assert losses(counts, surplus) == expected
 
 
 def test_reader_says_what_is_wrong_and_recovers(database: Database, tmp_path: Path) -> None:

@@ -96,8 +96,9 @@ class Office:
             stop(service)
         self.reader.close()
 
-    def post(self, number: int, host: str = "h") -> None:
-        letter = Letter(f"msg_{number}", f"job-{number}", f"http://{host}/", b"{}", THEN, THEN)
+    def post(self, number: int, host: str = "h", auid: str = "me") -> None:
+        url = f"http://{host}/"
+        letter = Letter(f"msg_{number}", f"job-{number}", auid, url, b"{}", THEN, THEN)
         self.writer.change_outbox(OutboxChanges(new=[letter]))
 
     def pass_time(self, seconds: float) -> None:
@@ -211,6 +212,58 @@ def test_slow_receiver_holds_up_nobody_else(office: Office) -> None:
     assert office.receivers.most_busy["slow"] <= postman_module.MAX_FOR_ONE
     office.receivers.held["slow"].set()
     assert sorted(office.receivers.wait_for(20, "slow")) == sorted(f"msg_{n}" for n in range(20))
+
+
+def hold(office: Office, numbers: range) -> list[str]:
+    """Return hosts that do not answer until they are let go."""
+    hosts = [f"silent{n}" for n in numbers]
+    for host in hosts:
+        office.receivers.held[host] = threading.Event()
+        office.receivers.codes[host] = [None]
+    return hosts
+
+
+def test_user_whose_receivers_hang_holds_up_nobody_else(office: Office) -> None:
+    hosts = hold(office, range(96))
+    for n, host in enumerate(hosts):
+        office.post(n, host)
+    office.receivers.wait_for(postman_module.MAX_COURIERS // 2)
+    office.post(100, "quick", "you")
+    office.receivers.wait_for(1, "quick")
+    assert sum(office.receivers.busy[host] for host in hosts if host in office.receivers.busy) == (
+        postman_module.MAX_COURIERS // 2
+    )
+
+
+def test_receivers_in_trouble_have_few_couriers_together(office: Office) -> None:
+    hosts = [f"h{n}" for n in range(40)]
+    for n, host in enumerate(hosts):
+        office.receivers.codes[host] = [None]
+        office.post(n, host, f"user{n % 8}")
+    office.receivers.wait_for(40)
+    for host in hosts:
+        office.receivers.held[host] = threading.Event()
+    office.pass_time(2)
+    office.receivers.wait_for(40 + 15)
+    office.post(100, "quick", "you")
+    office.receivers.wait_for(1, "quick")
+    with office.postman._news:
+        in_trouble = sum(each.is_in_trouble for each in office.postman._threads.values())
+    assert in_trouble <= postman_module.MAX_IN_TROUBLE
+
+
+def test_trouble_of_one_user_is_not_that_of_another_at_the_same_address(office: Office) -> None:
+    office.receivers.codes["h"] = [None]
+    office.post(1)
+    office.receivers.wait_for(1)
+    office.pass_time(0)
+    office.receivers.held["h"] = threading.Event()
+    for n in range(2, 12):
+        office.post(n, "h", "you")
+    office.receivers.wait_for(1 + postman_module.MAX_FOR_ONE)
+    assert office.receivers.busy["h"] == postman_module.MAX_FOR_ONE
+    office.receivers.held["h"].set()
+    assert len(office.receivers.wait_for(11)) == 11
 
 
 def test_once_a_receiver_is_back_it_gets_all_at_once(office: Office) -> None:
