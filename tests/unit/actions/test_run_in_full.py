@@ -58,7 +58,9 @@ def test_after_a_job_of_somebody_else_is_refused_as_unknown(pman: Harness) -> No
     [
         ((), "http://example.org/", False),
         (("*",), "http://example.org/", True),
-        (("example.org",), "https://Example.ORG:8443/x", True),
+        (("example.org",), "https://Example.ORG/x", True),
+        (("example.org",), "https://example.org:8443/x", False),
+        (("example.org:*",), "https://Example.ORG:8443/x", True),
         (("example.org:443",), "https://example.org/x", True),
         (("example.org:443",), "http://example.org/x", False),
         (("example.org",), "http://example.org.evil.net/", False),
