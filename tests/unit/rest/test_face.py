@@ -392,6 +392,7 @@ class Stream:
     """A body that is never read."""
 
     poll_s = None
+    may_end_anywhere = True
 
     def __init__(self) -> None:
         self.is_closed = False
