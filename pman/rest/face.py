@@ -167,6 +167,7 @@ class Exchange:
             found=None if job is None else [job],
             caller=caller,
             idempotency=call.idempotency,
+            is_strict=True,
         )
         return call, wanted
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from pman.errors import RequestError, shown
+from pman.job.lenient import eased
 from pman.job.pairs import environment, labels
 
 #: Most containers of one job; more is a slip of the keyboard.
@@ -111,6 +112,7 @@ def order_from_meta(meta: Mapping[str, Any], *, job_name: str = "") -> Order:
     Raises:
         RequestError: A value can't be read; names the field, the value and what was expected.
     """
+    meta = eased(meta)
     block = _object(meta, "container")
     target = _object(block, "target", "container.target")
     manager = _object(block, "manager", "container.manager")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,16 @@ def test_a_repeated_request_is_answered_whatever_has_gone(
     assert again.run("true", jid="second", idempotent=True, **meta).code == 200
     assert again.run("true", jid="second", **meta).code == 403
     assert pman.store.count == 1
+
+
+def test_what_a_client_of_2_2_says_is_kept_as_it_is(pman: Harness) -> None:
+    meta = {"timeout": "30", "env": {"A": None}, "labels": "", "retries": 1.0}
+    reply = pman.run("true", **meta)
+    assert reply.code == 200
+    (job,) = pman.store.jobs()
+    assert (job.timeout_s, job.retries, job.labels) == (30.0, 1, None)
+    assert json.loads(job.meta).items() >= meta.items()
+    assert reply.json["meta"].items() >= meta.items()
 
 
 def test_cancel_ends_all_jobs_of_an_id_and_keeps_them(pman: Harness) -> None:

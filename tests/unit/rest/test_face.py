@@ -230,6 +230,11 @@ def test_the_same_key_is_answered_when_something_else_has_gone(pman: Harness) ->
     assert_problem(ask(pman, "POST", "/jobs", {"cmd": "false"}, key), 422, "Idempotency-Key")
 
 
+@pytest.mark.parametrize(("key", "value"), [("timeout", "30"), ("env", ""), ("retries", 1.0)])
+def test_what_2_2_may_have_ignored_is_refused(pman: Harness, key: str, value: Any) -> None:
+    assert_problem(ask(pman, "POST", "/jobs", {"cmd": "true", key: value}), 400, key)
+
+
 def test_another_key_is_another_job(pman: Harness) -> None:
     for key in ("k1", "k2"):
         answer = ask(pman, "POST", "/jobs", {"cmd": "true"}, {"Idempotency-Key": key})
