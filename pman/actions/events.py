@@ -9,6 +9,7 @@ import msgspec
 
 from pman.actions import action
 from pman.actions._feed import Feed
+from pman.actions._named import JobId
 from pman.actions.base import ActionContext, ActionRequest, Answer, Later, Outcome
 from pman.auth import Role
 from pman.errors import PmanError
@@ -33,7 +34,7 @@ class EventsMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ] = None
     from_start: Annotated[bool, _about("all that there are, where there is no `since`")] = False
     limit: Annotated[int, _about("most events in one answer", ge=1, le=1000)] = 100
-    jid: Annotated[str | None, _about("only events of jobs with this id")] = None
+    jid: Annotated[JobId | None, _about("only events of jobs with this id")] = None
     job: Annotated[str | None, _about("only events of the job with this unique name")] = None
     auid: Annotated[str | None, _about("only events of jobs of this user")] = None
     label: Annotated[
@@ -78,7 +79,7 @@ def events(request: ActionRequest, context: ActionContext) -> Outcome | Later:
 def _wanted(meta: EventsMeta, request: ActionRequest) -> Wanted:
     return Wanted(
         job=meta.job,
-        jid=meta.jid,
+        jid=None if meta.jid is None else str(meta.jid),
         auid=meta.auid,
         owner=request.caller.auid,
         labels=meta.label or None,

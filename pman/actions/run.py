@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from pman.actions import action
+from pman.actions._named import newest
 from pman.actions._rights import check_place, spec_of
 from pman.actions._selection import report
 from pman.actions.base import ActionContext, ActionRequest, Answer, Later, Outcome
@@ -92,7 +93,7 @@ def check(spec: JobSpec, request: ActionRequest, context: ActionContext) -> Aske
     check_place(backend.name, request.caller, context.settings)
     if spec.callback:
         check_allowed(parse_target(spec.callback), context.settings.callback_hosts)
-    after = [_newest(jid, context) for jid in spec.after]
+    after = [_to_follow(jid, context) for jid in spec.after]
     backend.check(spec)
     return Asked(spec, backend, after)
 
@@ -125,9 +126,9 @@ def dry_run(asked: Asked) -> dict[str, Any]:
     }
 
 
-def _newest(jid: str, context: ActionContext) -> Job:
-    """Return the newest job with an id."""
-    found = next(context.store.newest_first(jid=jid), None) if jid else None
+def _to_follow(jid: str, context: ActionContext) -> Job:
+    """Return the job that `after` means by an id."""
+    found = newest(jid, context) if jid else None
     if found is not None:
         return found
     raise RequestError(f"after is {shown(jid)}, expected ids of jobs that are there", field="after")
