@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from pman.errors import RequestError, shown
+from pman.errors import RequestError, wrong
 from pman.job.callback import parse_target
 from pman.job.lenient import eased
 from pman.job.pairs import environment, labels
@@ -191,7 +191,7 @@ def _command(options: RunOptions) -> str:
     for number, word in enumerate(options.argv):
         _text(f"argv[{number}]", word)
     if not options.argv[0]:
-        raise _wrong("argv[0]", "", "the name of a program")
+        raise wrong("argv[0]", "", "the name of a program")
     return shlex.join(options.argv)
 
 
@@ -202,7 +202,7 @@ def _text(field: str, value: str | None) -> str | None:
         RequestError: It can't.
     """
     if value is not None and "\0" in value:
-        raise _wrong(field, value, "no NUL character")
+        raise wrong(field, value, "no NUL character")
     return value
 
 
@@ -223,7 +223,3 @@ def _callback(url: str | None) -> str:
     if url:
         parse_target(url)
     return url or ""
-
-
-def _wrong(field: str, value: Any, expected: str) -> RequestError:
-    return RequestError(f"{field} is {shown(value)}, expected {expected}", field=field)
