@@ -36,7 +36,7 @@ from pman.errors import (
 from pman.http.deferred import GIVEN_UP, Deferred
 from pman.http.message import Request, Response
 from pman.http.request_id import HEADER, request_id
-from pman.ops.operations import PATHS, QUICK_PATHS, Operations, page_of
+from pman.ops.operations import QUICK_PATHS, Operations, page_of
 from pman.replies import ClassicForm, Form, Replies, RestForm, Serve
 from pman.rest.face import Face, is_rest
 from pman.wire import METHODS, loads
@@ -74,7 +74,7 @@ class Dispatcher:
 
     def handle_quick(self, request: Request) -> Response | None:
         """Carry out a request that touches nothing but memory, and little of it; else None."""
-        if request.method != "POST" or request.target in PATHS:
+        if request.method != "POST":
             path = page_of(request)
             return None if path is None else self._visit_quickly(path, request)
         if (self._auth is not None and self._auth.is_due) or is_rest(request):

@@ -51,6 +51,11 @@ class RequestError(PmanError):
     hint = 400
 
 
+def wrong(field: str, value: object, expected: str) -> RequestError:
+    """Return the error for a field whose value is not what was expected."""
+    return RequestError(f"{field} is {shown(value)}, expected {expected}", field=field)
+
+
 class MalformedRequest(RequestError):
     """The bytes or the JSON are not a request."""
 

@@ -30,9 +30,11 @@ class Feed:
 
     Attributes:
         poll_s: How soon to look whether a heartbeat is due, seconds.
+        may_end_anywhere: True: it has no end of its own.
     """
 
     poll_s: float | None = HEARTBEAT_S / 3
+    may_end_anywhere = True
 
     def __init__(
         self,

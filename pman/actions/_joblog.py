@@ -8,6 +8,7 @@ from typing import Annotated
 
 import msgspec
 
+from pman.actions._named import JobId, newest
 from pman.actions.base import ActionContext
 from pman.errors import RequestError, UnknownJob, shown
 from pman.job.record import Job, run_name
@@ -264,26 +265,19 @@ class JobLog:
         return self.position.offsets.get(file.name, 0) >= file.size()
 
 
-def find_job(context: ActionContext, auid: str | None, *, jid: str | None, name: str | None) -> Job:
+def find_job(context: ActionContext, *, jid: JobId | None, name: str | None) -> Job:
     """Return the job that a client means: by name, or the newest with a job id.
 
-    Args:
-        auid: If not None, only jobs of this user exist.
     Raises:
         UnknownJob: There is none.
         RequestError: Neither or both are given.
     """
-    if (jid is None) == (name is None):
+    if (jid is None) is (name is None):
         what = "are both given" if name is not None else "are both missing"
         raise RequestError(f"job and jid {what}, expected one of them", field="job")
-    if name is not None:
-        job = context.store.get(name)
-        found = [] if job is None else [job]
-    else:
-        found = context.store.find("jid", jid)
-    for job in reversed(found):
-        if auid is None or job.auid == auid:
-            return job
+    job = newest(jid, context) if jid is not None else context.store.get(name or "")
+    if job is not None:
+        return job
     field, value = ("jid", jid) if name is None else ("job", name)
     raise UnknownJob(f"there is no job with {field} {shown(value)}", field=field)
 

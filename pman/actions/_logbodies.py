@@ -71,6 +71,8 @@ class _Following:
 class Records(_Following):
     """The records of a log as lines of JSON, until the job has ended and all was given."""
 
+    may_end_anywhere = True  # what has no end record is not all
+
     def __init__(self, log: JobLog, context: ActionContext, limit: int | None) -> None:
         """Prepare.
 
@@ -109,6 +111,8 @@ class Records(_Following):
 
 class RawBytes(_Following):
     """The bytes of one stream of one try, up to a gap or the end."""
+
+    may_end_anywhere = False  # bytes do not tell
 
     def __init__(
         self,

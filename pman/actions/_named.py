@@ -14,8 +14,11 @@ from pman.job.record import Job
 #: Most jobs that one request may name.
 MAX_NAMES = 1000
 
+#: What a job id may be sent as: a number stands for its text, as in `run`.
+JobId = str | int | float
+
 JobIds = Annotated[
-    str | int | Annotated[list[str | int], msgspec.Meta(max_length=MAX_NAMES)] | None,
+    JobId | Annotated[list[JobId], msgspec.Meta(max_length=MAX_NAMES)] | None,
     msgspec.Meta(description="job id, or several; all jobs that have it"),
 ]
 JobNames = Annotated[
@@ -47,7 +50,14 @@ def named(jid: JobIds, job: JobNames, context: ActionContext) -> list[Job]:
     return list(found.values())
 
 
-def _each(given: str | int | Iterable[str | int] | None) -> Iterable[str | int]:
+def newest(jid: JobId, context: ActionContext) -> Job | None:
+    """Return the newest job with an id."""
+    text = str(jid)
+    # The store takes "" for any.
+    return next((job for job in context.store.newest_first(jid=text) if job.jid == text), None)
+
+
+def _each(given: JobId | Iterable[JobId] | None) -> Iterable[JobId]:
     if given is None:
         return ()
-    return (given,) if isinstance(given, str | int) else dict.fromkeys(given)
+    return (given,) if isinstance(given, JobId) else dict.fromkeys(given)

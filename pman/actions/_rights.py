@@ -60,14 +60,15 @@ def spec_of(request: ActionRequest) -> JobSpec:
         Forbidden: It is to be somebody else's job.
     """
     auid = request.caller.auid
+    is_lenient = not request.is_strict
     if auid is None:
-        return spec_from_meta(request.meta)
+        return spec_from_meta(request.meta, is_lenient=is_lenient)
     meta = request.meta
     if meta.get("auid", "") == "":
         meta["auid"] = auid
     if isinstance(meta.get("container"), dict):
         meta["container"] = meta["container"] | {"uniqueName": True}
-    spec = spec_from_meta(meta)
+    spec = spec_from_meta(meta, is_lenient=is_lenient)
     if spec.auid != auid:
         raise Forbidden(
             f"auid is {shown(spec.auid)}, expected {shown(auid)}, to which the token is bound",

@@ -85,12 +85,14 @@ class ActionRequest(msgspec.Struct):
         caller: Who asks.
         idempotency: Digest of the client's idempotency key and of what came with it, as in
             `Job.idempotency`, or "".
+        is_strict: Whether it came in a form that 2.2 did not have.
     """
 
     meta: dict[str, Any]
     found: list[Job] | None = None
     caller: Caller = ALL_RIGHTS
     idempotency: str = ""
+    is_strict: bool = False
 
     def read_as(self, kind: type[T]) -> T:
         """Return `meta` as a struct of the action; keys that it does not have are ignored.

@@ -41,7 +41,7 @@ class EventsMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ] = None
     from_start: Annotated[bool, _about("all that there are, where there is no `since`")] = False
     limit: Annotated[int, _about("most events in one answer", ge=1, le=1000)] = 100
-    jid: Annotated[_Text | None, _about("only events of jobs with this id")] = None
+    jid: Annotated[_Text | int | float | None, _about("only events of jobs with this id")] = None
     job: Annotated[_Text | None, _about("only events of the job with this unique name")] = None
     auid: Annotated[_Text | None, _about("only events of jobs of this user")] = None
     label: Annotated[
@@ -87,7 +87,7 @@ def events(request: ActionRequest, context: ActionContext) -> Outcome | Later:
 def _wanted(meta: EventsMeta, request: ActionRequest) -> Wanted:
     return Wanted(
         job=meta.job,
-        jid=meta.jid,
+        jid=None if meta.jid is None else str(meta.jid),
         auid=meta.auid,
         owner=request.caller.auid,
         labels=meta.label or None,

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from pman.actions import SMALL_BODY_BYTES, action
+from pman.actions._named import JobId
 from pman.actions.base import ActionContext, ActionRequest, Outcome
 from pman.errors import RequestError, shown
 from pman.job.record import Job
@@ -50,7 +51,7 @@ class ListRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     state: Annotated[
         list[State] | State | None, msgspec.Meta(description="one of these states")
     ] = None
-    jid: Annotated[str | None, msgspec.Meta(description="this job id")] = None
+    jid: Annotated[JobId | None, msgspec.Meta(description="this job id")] = None
     jid_prefix: Annotated[str | None, msgspec.Meta(description="a job id that begins so")] = None
     auid: Annotated[str | None, msgspec.Meta(description="this apparent user")] = None
     backend: Annotated[str | None, msgspec.Meta(description="this backend")] = None
@@ -93,16 +94,17 @@ def list_jobs(request: ActionRequest, context: ActionContext) -> Outcome:
 def _matches(wanted: ListRequest, place: Place | None, context: ActionContext) -> Iterator[Job]:
     below, until = _bounds(place, context)
     states = _states(wanted.state)
+    jid = None if wanted.jid is None else str(wanted.jid)
     jobs = context.store.newest_first(
         below=below,
-        jid=wanted.jid or "",
+        jid=jid or "",
         auid=wanted.auid or "",
         is_open=states is not None and not states & FINAL_STATES,
     )
     for job in jobs:
         if (
             (states is None or job.state in states)
-            and (wanted.jid is None or job.jid == wanted.jid)
+            and (jid is None or job.jid == jid)
             and (wanted.auid is None or job.auid == wanted.auid)
             and (wanted.jid_prefix is None or job.jid.startswith(wanted.jid_prefix))
             and (wanted.backend is None or job.backend == wanted.backend)

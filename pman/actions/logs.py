@@ -10,6 +10,7 @@ from msgspec import Meta
 from pman.actions import SMALL_BODY_BYTES, action
 from pman.actions._joblog import JobLog, Position, Wanted, find_job, position_of
 from pman.actions._logbodies import RawBytes, Records
+from pman.actions._named import JobId
 from pman.actions.base import ActionContext, ActionRequest, Outcome
 from pman.auth import Role
 from pman.errors import RequestError, shown
@@ -37,7 +38,7 @@ Size = Annotated[int, Meta(ge=0, le=1 << 62)]
 class LogsMeta(msgspec.Struct, rename="camel"):
     """What `logs` takes."""
 
-    jid: Annotated[str | None, Meta(description="Job id; of several jobs the newest.")] = None
+    jid: Annotated[JobId | None, Meta(description="Job id; of several jobs the newest.")] = None
     job: Annotated[str | None, Meta(description="Folder name of the job, instead of jid.")] = None
     stream: Annotated[Literal["stdout", "stderr", "both"], Meta(description="Which streams.")] = (
         "both"
@@ -89,11 +90,8 @@ def logs(request: ActionRequest, context: ActionContext) -> Outcome:
     """
     meta = request.read_as(LogsMeta)
     _check(meta)
-    auid = request.caller.auid
     given = None if meta.cursor is None else position_of(meta.cursor)
-    job = _read_before(meta, given, auid, context) or find_job(
-        context, auid, jid=meta.jid, name=meta.job
-    )
+    job = _read_before(meta, given, context) or find_job(context, jid=meta.jid, name=meta.job)
     position = _position(meta, given, job)
     log = JobLog(job, position, _wanted(meta), context)
     log.drop_unknown(job)
@@ -135,12 +133,10 @@ def _check(meta: LogsMeta) -> None:
         )
 
 
-def _read_before(
-    meta: LogsMeta, given: Position | None, auid: str | None, context: ActionContext
-) -> Job | None:
+def _read_before(meta: LogsMeta, given: Position | None, context: ActionContext) -> Job | None:
     """Return the job of a cursor, if it has the job id: there may be a newer one by now."""
     job = None if given is None or meta.job is not None else context.store.get(given.job)
-    if job is None or job.jid != meta.jid or auid not in (None, job.auid):
+    if job is None or meta.jid is None or job.jid != str(meta.jid):
         return None
     return job
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from pman.actions import action
+from pman.actions._named import newest
 from pman.actions._rights import check_place, spec_of
 from pman.actions._selection import report
 from pman.actions.base import ActionContext, ActionRequest, Answer, GiveUp, Later, Outcome
@@ -28,13 +29,27 @@ def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     would be made, and nothing is.
     Source: WIRE.md 4.2 and ARCHITECTURE, "Replies" and "Jobs".
     """
-    asked = read(request, context)
-    spec, backend = asked.spec, asked.backend
+    spec = spec_of(request)
     if spec.dry_run:
-        return Outcome(True, dry_run(asked))
-    job, is_new = accept(asked, request, context)
+        return Outcome(True, dry_run(check(spec, request, context)))
+    job, is_new = _former(spec, request, context), False
+    if job is None:
+        try:
+            asked = check(spec, request, context)
+        except PmanError:
+            job = _former(spec, request, context)  # the same request may have come meanwhile
+            if job is None:
+                raise
+        else:
+            job, is_new = accept(asked, request, context)
+    return _answer(job, spec, request, context, is_new=is_new)
+
+
+def _answer(
+    job: Job, spec: JobSpec, request: ActionRequest, context: ActionContext, *, is_new: bool
+) -> Outcome | Later:
     if request.is_threaded():
-        if spec.container is not None and backend.name != HOST:
+        if spec.container is not None and job.backend != HOST:
             # The reply repeats `meta`; as in 2.2 it tells the name of the service, too.
             request.meta["container"] = with_service_name(spec.container, spec.jid)
         return Outcome(True, job=job, is_new=is_new)
@@ -69,21 +84,19 @@ class Asked:
     after: list[Job]
 
 
-def read(request: ActionRequest, context: ActionContext) -> Asked:
-    """Check a request, as far as that can be done before anything is kept.
+def check(spec: JobSpec, request: ActionRequest, context: ActionContext) -> Asked:
+    """Check a request for a new job, as far as that can be done before anything is kept.
 
     Raises:
         RequestError: It can't be carried out; names the field.
         BackendUnavailable: It can't be carried out here and now.
     """
-    spec = spec_of(request)
     backend = choose_backend(spec, context)
     check_place(backend.name, request.caller, context.settings)
     if spec.callback:
         check_allowed(parse_target(spec.callback), context.settings.callback_hosts)
-    after = [_newest(jid, context) for jid in spec.after]
-    if not _is_there_already(spec, request, context):
-        _check(spec, backend, request, context)
+    after = [_to_follow(jid, context) for jid in spec.after]
+    backend.check(spec)
     return Asked(spec, backend, after)
 
 
@@ -115,29 +128,23 @@ def dry_run(asked: Asked) -> dict[str, Any]:
     }
 
 
-def _newest(jid: str, context: ActionContext) -> Job:
-    """Return the newest job with an id."""
-    found = next(context.store.newest_first(jid=jid), None) if jid else None
+def _to_follow(jid: str, context: ActionContext) -> Job:
+    """Return the job that `after` means by an id."""
+    found = newest(jid, context) if jid else None
     if found is not None:
         return found
     raise RequestError(f"after is {shown(jid)}, expected ids of jobs that are there", field="after")
 
 
-def _is_there_already(spec: JobSpec, request: ActionRequest, context: ActionContext) -> bool:
-    """Return whether the request is answered with a former job, whatever can be run now."""
+def _former(spec: JobSpec, request: ActionRequest, context: ActionContext) -> Job | None:
+    """Return the job that a repeated request is answered with, whatever can be run now.
+
+    It is answered with this one and not submitted: nothing of it has been checked but the rights.
+    """
     key = request.idempotency.partition(":")[0]
     if key:
-        return context.store.with_idempotency(key) is not None
-    return spec.idempotent and bool(context.store.find("jid", spec.jid))
-
-
-def _check(spec: JobSpec, backend: Backend, request: ActionRequest, context: ActionContext) -> None:
-    """Refuse what the backend refuses, unless the same request has come at the same moment."""
-    try:
-        backend.check(spec)
-    except PmanError:
-        if not _is_there_already(spec, request, context):
-            raise
+        return context.store.with_idempotency(key)
+    return next(iter(context.store.find("jid", spec.jid)), None) if spec.idempotent else None
 
 
 def choose_backend(spec: JobSpec, context: ActionContext) -> Backend:

@@ -345,7 +345,7 @@ class HostBackend(Backend):
 
     def _start_of(self, job: Job) -> Start:
         try:
-            spec = spec_from_meta(json.loads(job.meta))
+            spec = spec_from_meta(json.loads(job.meta), is_lenient=True)
         except RequestError:
             # Accepted by a pman that did not know the key at fault, and ignored it.
             spec = JobSpec(cmd=job.cmd, auid=job.auid, jid=job.jid, meta={})

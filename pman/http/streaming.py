@@ -14,9 +14,12 @@ class Body(Protocol):
     Attributes:
         poll_s: How soon to ask again when there was nothing and no news, seconds; None: only news
             tell that there is more.
+        may_end_anywhere: Whether a client sees by itself that a body that was ended early is not
+            all; one that may not is cut at a stop, as by an error.
     """
 
     poll_s: float | None
+    may_end_anywhere: bool
 
     def read(self) -> bytes | None:
         """Return the next piece, b"" when there is none yet, None at the end.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pman.errors import RequestError, shown
+from pman.errors import wrong
 
 #: Labels whose key begins so are ours.
 LABEL_PREFIX = "pman."
@@ -28,10 +28,10 @@ def environment(meta: Mapping[str, Any]) -> dict[str, str]:
     env: dict[str, str] = {}
     for name, value in _object(meta, "env").items():
         if _VARIABLE.fullmatch(name) is None:
-            raise _wrong("env", name, "names of letters, digits and '_'")
+            raise wrong("env", name, "names of letters, digits and '_'")
         env[name] = _scalar(value, f"env.{name}")
         if "\0" in env[name]:
-            raise _wrong(f"env.{name}", value, "no NUL character")
+            raise wrong(f"env.{name}", value, "no NUL character")
     return env
 
 
@@ -45,10 +45,10 @@ def labels(meta: Mapping[str, Any]) -> dict[str, str]:
     for key, value in _object(meta, "labels").items():
         if _LABEL_KEY.fullmatch(key) is None or key.startswith(LABEL_PREFIX):
             expected = f"letters, digits, '-', '_', '.', not beginning with {LABEL_PREFIX!r}"
-            raise _wrong("labels", key, expected)
+            raise wrong("labels", key, expected)
         found[key] = _scalar(value, f"labels.{key}")
         if _LABEL_VALUE.fullmatch(found[key]) is None:
-            raise _wrong(f"labels.{key}", value, "at most 63 letters, digits, '-', '_', '.'")
+            raise wrong(f"labels.{key}", value, "at most 63 letters, digits, '-', '_', '.'")
     return found
 
 
@@ -57,15 +57,11 @@ def _object(meta: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise _wrong(key, value, "an object")
+        raise wrong(key, value, "an object")
     return value
 
 
 def _scalar(value: Any, field: str) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise _wrong(field, value, "a string or a number")
+        raise wrong(field, value, "a string or a number")
     return str(value)
-
-
-def _wrong(field: str, value: Any, expected: str) -> RequestError:
-    return RequestError(f"{field} is {shown(value)}, expected {expected}", field=field)

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from pman.errors import RequestError, shown
+from pman.errors import RequestError, wrong
 from pman.job.callback import parse_target
+from pman.job.lenient import eased
 from pman.job.pairs import environment, labels
 from pman.job.reading import read_struct
 
@@ -140,18 +141,20 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     meta: dict[str, Any]
 
 
-def spec_from_meta(meta: dict[str, Any]) -> JobSpec:
+def spec_from_meta(meta: dict[str, Any], *, is_lenient: bool = False) -> JobSpec:
     """Check the `meta` of a `run` request.
 
     Args:
         meta: JSON object as sent.
+        is_lenient: Whether it may come from a client of 2.2; see `eased`.
     Returns:
         The spec; `meta` is kept in it, not copied.
     Raises:
         RequestError: A key is missing or of the wrong type; names field, value and expectation.
     """
-    env, tags = environment(meta), labels(meta)  # first: their errors name the entry
-    options = read_struct(meta, RunOptions)
+    given = eased(meta) if is_lenient else meta
+    env, tags = environment(given), labels(given)  # first: their errors name the entry
+    options = read_struct(given, RunOptions)
     return JobSpec(
         cmd=_command(options),
         argv=options.argv,
@@ -188,7 +191,7 @@ def _command(options: RunOptions) -> str:
     for number, word in enumerate(options.argv):
         _text(f"argv[{number}]", word)
     if not options.argv[0]:
-        raise _wrong("argv[0]", "", "the name of a program")
+        raise wrong("argv[0]", "", "the name of a program")
     return shlex.join(options.argv)
 
 
@@ -199,12 +202,12 @@ def _text(field: str, value: str | None) -> str | None:
         RequestError: It can't.
     """
     if value is not None and "\0" in value:
-        raise _wrong(field, value, "no NUL character")
+        raise wrong(field, value, "no NUL character")
     return value
 
 
 def _stdin(value: str | None) -> str | None:
-    if value is None:
+    if not value:
         return None
     _text("stdin", value)
     size = len(value.encode("utf-8", "surrogatepass"))
@@ -220,7 +223,3 @@ def _callback(url: str | None) -> str:
     if url:
         parse_target(url)
     return url or ""
-
-
-def _wrong(field: str, value: Any, expected: str) -> RequestError:
-    return RequestError(f"{field} is {shown(value)}, expected {expected}", field=field)

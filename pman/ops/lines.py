@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from pman import log
@@ -58,11 +59,14 @@ class JobLines:
         """Write lines from now on, if anybody wants them."""
         if _jobs.isEnabledFor(logging.INFO):
             store.on_state(self.changed)
+            store.on_exchanged(self._forget)
 
     def changed(self, job: Job) -> None:
         """Write the line of one change."""
-        if job.state is JobState.NEW and job.attempt == 1 and (asked := log.current_request()):
-            self._requests[job.name] = asked
+        # Held, it is accepted as QUEUED. A later change may be the doing of some other request.
+        is_accepted = job.attempt == 1 and (job.state is JobState.NEW or job.is_held)
+        if is_accepted and (asked := log.current_request()):
+            self._requests.setdefault(job.name, asked)
         fields: dict[str, Any] = {
             "job": job.name,
             "jid": job.jid,
@@ -88,3 +92,7 @@ class JobLines:
             f": {job.reason}" if job.reason else "",
             extra={"fields": fields},
         )
+
+    def _forget(self, gone: Sequence[Job], _placed: Sequence[Job]) -> None:
+        for job in gone:
+            self._requests.pop(job.name, None)

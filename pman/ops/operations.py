@@ -37,12 +37,15 @@ UNNAMED = {"GET": "get", "HEAD": "get", "OPTIONS": "options"}
 
 
 def page_of(request: Request) -> str | None:
-    """Return which of `PATHS` a request is for, None for none."""
+    """Return which of `PATHS` a request is for, None for none.
+
+    POST and PUT are commands, whatever their path. Source: WIRE.md 3.
+    """
+    if request.method in ("POST", "PUT"):
+        return None
     target = request.target
     if target in PATHS:
         return target
-    if request.method == "POST":  # most are, and go elsewhere
-        return None
     path = target.partition("?")[0]
     return path if path in PATHS else None
 

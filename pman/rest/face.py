@@ -11,6 +11,7 @@ from http import HTTPStatus
 import msgspec
 
 from pman.actions import ACTIONS
+from pman.actions._named import newest
 from pman.actions.base import NOTHING, ActionContext, ActionRequest, Later, Outcome
 from pman.auth import Caller
 from pman.errors import (
@@ -171,6 +172,7 @@ class Exchange:
             found=None if job is None else [job],
             caller=caller,
             idempotency=call.idempotency,
+            is_strict=True,
         )
         return call, wanted
 
@@ -248,7 +250,7 @@ def _find_job(job_id: str, context: ActionContext) -> Job:
     Raises:
         UnknownJob: There is none.
     """
-    job = context.store.get(job_id) or next(context.store.newest_first(jid=job_id), None)
+    job = context.store.get(job_id) or newest(job_id, context)
     if job is None:
         raise UnknownJob(f"there is no job {shown(job_id)}", field="id")
     return job

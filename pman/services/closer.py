@@ -14,10 +14,10 @@ from pman.jobdb.store import JobStore
 from pman.queue import JobQueue
 from pman.services.base import Service
 from pman.services.errands import Errands
+from pman.wire import HOST
 
 _log = logging.getLogger(__name__)
 
-HOST = "host"
 #: What canceled jobs get beyond their grace until their end is recorded, seconds.
 BEYOND_GRACE_S = 2.0
 

@@ -224,8 +224,12 @@ class HttpClients(ClientSide[Connection]):
     def end_streams(self, now: float) -> None:
         """End all streams behind what was read of them; those to come end at once, too."""
         for client in list(self.clients.values()):
-            if client.stream is not None:
+            if client.stream is None:
+                continue
+            if client.stream.may_end_anywhere:
                 self._end_stream(client, client.stream, now)
+            else:
+                self._cut_stream(client, client.stream, now)
 
     def close_all(self) -> None:
         """Close every connection; what was sent is delivered first."""
@@ -384,7 +388,10 @@ class HttpClients(ClientSide[Connection]):
             first = writer.chunk(response.body) if is_chunked else response.body
             self._send_long(client, first, now)
         if self.is_draining and client.stream is stream:
-            self._finish_stream(client, stream, now)
+            if stream.may_end_anywhere:
+                self._finish_stream(client, stream, now)
+            else:
+                self._cut_stream(client, stream, now)
 
     def _ask(self, client: Connection, stream: Stream) -> None:
         """Have the next piece read, if the client has taken all that it was sent."""

@@ -46,6 +46,7 @@ class Stream:
         client: Who gets it.
         is_chunked: Whether pieces are framed as chunks.
         is_asked: Whether the front waits for a piece; the front's own.
+        may_end_anywhere: That of the body.
         body: What is read; the pump's own, as all that follows.
         is_wanted: Whether a piece was asked for and not given.
         is_begun: Whether the body knows whom to call.
@@ -64,12 +65,14 @@ class Stream:
         "is_chunked",
         "is_open",
         "is_wanted",
+        "may_end_anywhere",
     )
 
     def __init__(self, client: Client, body: Body, *, is_chunked: bool) -> None:
         self.client = client
         self.is_chunked = is_chunked
         self.is_asked = False
+        self.may_end_anywhere = body.may_end_anywhere
         self.body = body
         self.is_wanted = False
         self.is_begun = False

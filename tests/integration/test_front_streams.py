@@ -22,6 +22,8 @@ from pman.http.message import Request, Response
 class ToyBody:
     """A body that a test writes: `say` adds a piece, `end` ends it, an exception breaks it."""
 
+    may_end_anywhere = True
+
     def __init__(self, *pieces: bytes, poll_s: float | None = None, endless: bytes = b"") -> None:
         self.poll_s = poll_s
         self.reads = 0
@@ -313,6 +315,40 @@ def test_shutdown_ends_streams(handler: StreamHandler) -> None:
         for wire in wires:
             wire.sock.close()
         assert all(map(is_closed_once, bodies))
+
+
+def test_shutdown_cuts_streams_that_would_seem_complete(handler: StreamHandler) -> None:
+    bodies = [handler.give(b"one") for _ in range(2)]
+    for body in bodies:
+        body.may_end_anywhere = False
+    with Daemon(handler) as daemon:
+        wires = [daemon.connect() for _ in range(2)]
+        for version, wire in zip((b"1.1", b"1.0"), wires, strict=True):
+            wire.send(GET.replace(b"1.1", version))
+            wire.reply()
+        assert next(wires[0].chunks()) == b"one"
+        wait_until(lambda: wires[1].unread or wires[1]._read() or wires[1].unread, "a piece")
+        daemon.front.request_stop()
+        assert wires[0].rest() == b"", "no last chunk"
+        with pytest.raises(ConnectionResetError):
+            wires[1].sock.recv(1)
+        for wire in wires:
+            wire.sock.close()
+        assert all(map(is_closed_once, bodies))
+
+
+def test_a_stream_that_begins_at_shutdown_is_cut(handler: StreamHandler) -> None:
+    body = ToyBody(b"one")
+    body.may_end_anywhere = False
+    with Daemon(handler) as daemon, daemon.connect() as wire:
+        wire.send(post(b"", "/later"))
+        assert handler.deferred_made.acquire(timeout=PATIENCE_S)
+        daemon.front.request_stop()
+        wait_until(lambda: daemon.front._clients.is_draining, "the stop")
+        handler.deferred[0].resolve(Response(200, b"begin", stream=body))
+        wire.reply()
+        assert wire.rest() == b"5\r\nbegin\r\n"
+    assert is_closed_once(body)
 
 
 def test_a_stream_that_begins_at_shutdown(handler: StreamHandler) -> None:

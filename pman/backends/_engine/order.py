@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from pman.errors import RequestError, shown
+from pman.errors import RequestError, shown, wrong
+from pman.job.lenient import eased
 from pman.job.pairs import environment, labels
 
 #: Most containers of one job; more is a slip of the keyboard.
@@ -111,6 +112,7 @@ def order_from_meta(meta: Mapping[str, Any], *, job_name: str = "") -> Order:
     Raises:
         RequestError: A value can't be read; names the field, the value and what was expected.
     """
+    meta = eased(meta)
     block = _object(meta, "container")
     target = _object(block, "target", "container.target")
     manager = _object(block, "manager", "container.manager")
@@ -147,7 +149,7 @@ def _image(target: Mapping[str, Any]) -> str:
         or len(image) > _MAX_IMAGE_LENGTH
         or _IMAGE.fullmatch(image) is None
     ):
-        raise _wrong("container.target.image", image, "the name of an image")
+        raise wrong("container.target.image", image, "the name of an image")
     return image
 
 
@@ -173,7 +175,7 @@ def _refuse_stdin(meta: Mapping[str, Any]) -> None:
 def _workers(meta: Mapping[str, Any]) -> int:
     count = _count(meta, "number_of_workers", 1)
     if not 1 <= count <= MAX_WORKERS:
-        raise _wrong("number_of_workers", meta["number_of_workers"], f"1 to {MAX_WORKERS}")
+        raise wrong("number_of_workers", meta["number_of_workers"], f"1 to {MAX_WORKERS}")
     return count
 
 
@@ -185,7 +187,7 @@ def _cpu(meta: Mapping[str, Any]) -> int | None:
         return None
     if match is None or int(match[1]) < MIN_CPU_MILLIS:
         expected = f"thousandths of a CPU, at least {MIN_CPU_MILLIS}, such as 1000 or '500m'"
-        raise _wrong("cpu_limit", meta["cpu_limit"], expected)
+        raise wrong("cpu_limit", meta["cpu_limit"], expected)
     return int(match[1])
 
 
@@ -197,10 +199,10 @@ def _memory(meta: Mapping[str, Any]) -> int | None:
         return None
     if match is None or int(match[1]) == 0:
         expected = "MiB, more than 0, or a number with one of Ki Mi Gi Ti k M G T"
-        raise _wrong("memory_limit", meta["memory_limit"], expected)
+        raise wrong("memory_limit", meta["memory_limit"], expected)
     count = int(match[1]) * _BYTES[match[2] or ""]
     if count > MAX_MEMORY_BYTES:
-        raise _wrong("memory_limit", meta["memory_limit"], f"at most {MAX_MEMORY_BYTES} bytes")
+        raise wrong("memory_limit", meta["memory_limit"], f"at most {MAX_MEMORY_BYTES} bytes")
     return count
 
 
@@ -209,7 +211,7 @@ def _count(meta: Mapping[str, Any], key: str, default: int) -> int:
     if text is None:
         return default
     if _COUNT.fullmatch(text) is None:
-        raise _wrong(key, meta[key], "a whole number")
+        raise wrong(key, meta[key], "a whole number")
     return int(text)
 
 
@@ -221,7 +223,7 @@ def _number(meta: Mapping[str, Any], key: str) -> str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise _wrong(key, value, "a number, or text that holds one")
+        raise wrong(key, value, "a number, or text that holds one")
     return value.strip()
 
 
@@ -231,9 +233,9 @@ def _share_dir(env: Mapping[str, Any]) -> str | None:
     if path is None:
         return None
     if not path.startswith("/"):
-        raise _wrong(field, path, "an absolute path")
+        raise wrong(field, path, "an absolute path")
     if {".", ".."} & set(path.split("/")):  # the last of them would lead out of STOREBASE
-        raise _wrong(field, path, "a path without '.' and '..'")
+        raise wrong(field, path, "a path without '.' and '..'")
     return path.rstrip("/") or "/"
 
 
@@ -246,7 +248,7 @@ def _manager(manager: Mapping[str, Any]) -> Manager | None:
 def _has_own_name(block: Mapping[str, Any]) -> bool:
     value = block.get("uniqueName", False)
     if not isinstance(value, bool):
-        raise _wrong("container.uniqueName", value, "true or false")
+        raise wrong("container.uniqueName", value, "true or false")
     return value
 
 
@@ -255,7 +257,7 @@ def _text(block: Mapping[str, Any], key: str, field: str) -> str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str) or "\0" in value:
-        raise _wrong(field, value, "a string")
+        raise wrong(field, value, "a string")
     return value
 
 
@@ -264,9 +266,5 @@ def _object(block: Mapping[str, Any], key: str, field: str = "") -> Mapping[str,
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise _wrong(field or key, value, "an object")
+        raise wrong(field or key, value, "an object")
     return value
-
-
-def _wrong(field: str, value: Any, expected: str) -> RequestError:
-    return RequestError(f"{field} is {shown(value)}, expected {expected}", field=field)

@@ -144,7 +144,7 @@ def test_a_job_is_shown_as_it_is_now(pman: Harness) -> None:
         ({"limit": 0}, "limit"),
         ({"limit": 1001}, "limit"),
         ({"limit": "5"}, "limit"),
-        ({"jid": 5}, "jid"),
+        ({"jid": [5]}, "jid"),
         ({"label": {"a": 5}}, "label"),
         ({"since": "yesterday"}, "since"),
         ({"cursor": "nonsense"}, "cursor"),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from action_harness import Harness, harness
 
+from pman.actions._rights import spec_of
 from pman.actions.base import ActionRequest
-from pman.actions.run import accept, read
+from pman.actions.run import accept, check
 from pman.auth import Caller
 from pman.job.state import JobState
 
@@ -49,8 +52,9 @@ def test_after_an_id_that_nobody_has_is_refused(pman: Harness) -> None:
 def test_after_a_job_of_somebody_else_is_refused_as_unknown(pman: Harness) -> None:
     pman.run("true", jid="theirs", auid="they")
     meta = {"cmd": "true", "auid": "we", "jid": "ours", "after": ["theirs"]}
+    request = ActionRequest(meta, caller=Caller(auid="we"))
     with pytest.raises(Exception, match="expected ids of jobs that are there"):
-        read(ActionRequest(meta, caller=Caller(auid="we")), pman.context.scoped("we"))
+        check(spec_of(request), request, pman.context.scoped("we"))
 
 
 @pytest.mark.parametrize(
@@ -85,11 +89,36 @@ def test_the_same_key_is_answered_with_the_first_job(pman: Harness) -> None:
     jobs = []
     for key in ("a:1", "a:2", "b:1"):
         request = ActionRequest(meta, idempotency=key)
-        jobs.append(accept(read(request, pman.context), request, pman.context))
+        asked = check(spec_of(request), request, pman.context)
+        jobs.append(accept(asked, request, pman.context))
     (first, is_first), (again, is_again), (other, is_other) = jobs
     assert (is_first, is_again, is_other) == (True, False, True)
     assert (again.name, again.idempotency) == (first.name, "a:1")
     assert other.name != first.name
+
+
+def test_a_repeated_request_is_answered_whatever_has_gone(
+    pman: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pman.run("true", jid="first")
+    pman.run("true", jid="second", after=["first"], idempotent=True)
+    pman.post("delete", {"value": "first"})
+    settings = dataclasses.replace(pman.context.settings, disable_host_jobs=True)
+    again = Harness(dataclasses.replace(pman.context, settings=settings))
+    meta = {"after": ["first"], "callback": "http://example.org/"}
+    assert again.run("true", jid="second", idempotent=True, **meta).code == 200
+    assert again.run("true", jid="second", **meta).code == 403
+    assert pman.store.count == 1
+
+
+def test_what_a_client_of_2_2_says_is_kept_as_it_is(pman: Harness) -> None:
+    meta = {"timeout": "30", "env": {"A": None}, "labels": "", "retries": 1.0}
+    reply = pman.run("true", **meta)
+    assert reply.code == 200
+    (job,) = pman.store.jobs()
+    assert (job.timeout_s, job.retries, job.labels) == (30.0, 1, None)
+    assert json.loads(job.meta).items() >= meta.items()
+    assert reply.json["meta"].items() >= meta.items()
 
 
 def test_cancel_ends_all_jobs_of_an_id_and_keeps_them(pman: Harness) -> None:

@@ -166,7 +166,7 @@ def test_many_who_wait_for_one_are_all_told(pman: Harness) -> None:
         ({"jid": "nobody"}, 404, "jid"),
         ({"jid": ["a", "nobody"]}, 404, "jid"),
         ({"job": "nobody"}, 404, "job"),
-        ({"jid": 1.5}, 400, "jid"),
+        ({"jid": True}, 400, "jid"),
         ({"jid": "a", "mode": "some"}, 400, "mode"),
         ({"jid": "a", "timeout": -1}, 400, "timeout"),
         ({"jid": "a", "timeout": 3601}, 400, "timeout"),

@@ -133,7 +133,7 @@ def test_values_in_plain_units(key: str, value: Any, field: str, expected: Any) 
         ("env", {"env": ["A=1"]}),
         ("env", {"env": {"1A": "x"}}),
         ("env", {"env": {"A=B": "x"}}),
-        ("env.A", {"env": {"A": None}}),
+        ("env.A", {"env": {"A": True}}),
         ("env.A", {"env": {"A": "a\0b"}}),
         ("labels", {"labels": "x"}),
         ("labels", {"labels": {"pman.job": "x"}}),
@@ -237,8 +237,13 @@ def test_argv_becomes_the_command_as_it_is() -> None:
 
 def test_standard_input_is_refused_by_name() -> None:
     with pytest.raises(RequestError, match="no standard input") as refused:
-        order(stdin="")
+        order(stdin="x")
     assert refused.value.field == "stdin"
+
+
+def test_what_is_not_given_is_left_out() -> None:
+    made = order(stdin="", argv=[], cwd="", labels=None, env={"A": None, "B": "1"})
+    assert (made.command, made.cwd, made.labels, made.env) == (["ls"], None, {}, {"B": "1"})
 
 
 # --- names of tries ---------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from pman.errors import RequestError
 from pman.job.record import new_job
 from pman.job.spec import MAX_STDIN_BYTES, JobSpec, RunOptions, spec_from_meta
 
+MINIMAL = {"cmd": "true", "auid": "t", "jid": "j"}
+
 
 def spec(**meta: Any) -> JobSpec:
     return spec_from_meta({"cmd": "true", "auid": "t", "jid": "j", **meta})
@@ -116,6 +118,71 @@ def test_what_is_wrong_is_named(key: str, value: Any, field: str) -> None:
 def test_what_is_wrong_in_argv_is_named(argv: list[Any], field: str) -> None:
     with pytest.raises(RequestError) as caught:
         of_argv(*argv)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("value", [None, "", False, [], {}])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("argv", "env", "cwd", "stdin", "labels", "after", "callback"),
+        *("timeout", "pendingTimeout", "retries", "backoff", "priority"),
+    ],
+)
+def test_a_client_of_2_2_may_say_that_nothing_is_given(key: str, value: Any) -> None:
+    plain, meta = spec(), {**MINIMAL, key: value}
+    eased = spec_from_meta(meta, is_lenient=True)
+    assert eased.meta is meta
+    assert meta[key] is value
+    assert msgspec.structs.replace(eased, meta=plain.meta) == plain
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("timeout", "30", 30.0),
+        ("timeout", 0, None),
+        ("pendingTimeout", "0.0", None),
+        ("pendingTimeout", " 1e1 ", 10.0),
+        ("retries", 3.0, 3),
+        ("retries", "3", 3),
+        ("backoff", 0, 0.0),
+        ("backoff", ".5", 0.5),
+        ("priority", "-7", -7),
+        ("progress", False, False),
+        ("progress", "", True),
+        ("dryRun", None, False),
+        ("env", {"A": None, "B": 1}, {"B": "1"}),
+    ],
+)
+def test_a_client_of_2_2_may_spell_it_so(key: str, value: Any, expected: Any) -> None:
+    eased = spec_from_meta({**MINIMAL, key: value}, is_lenient=True)
+    names = {"timeout": "timeout_s", "pendingTimeout": "pending_timeout_s", "backoff": "backoff_s"}
+    assert getattr(eased, {**names, "dryRun": "dry_run"}.get(key, key)) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "field"),
+    [
+        ("timeout", "soon", "timeout"),
+        ("timeout", -1, "timeout"),
+        ("timeout", "9" * 400, "timeout"),
+        ("timeout", True, "timeout"),
+        ("retries", "1.5", "retries"),
+        ("retries", "1_0", "retries"),
+        ("priority", "nan", "priority"),
+        ("argv", "true", "argv"),
+        ("env", "A=1", "env"),
+        ("env", {"A": True}, "env.A"),
+        ("labels", {"a": None}, "labels.a"),
+        ("after", "x", "after"),
+        ("progress", 0, "progress"),
+        ("dryRun", 1, "dryRun"),
+    ],
+)
+def test_what_means_something_else_is_refused(key: str, value: Any, field: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        spec_from_meta({**MINIMAL, key: value}, is_lenient=True)
     assert caught.value.field == field
 
 

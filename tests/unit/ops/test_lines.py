@@ -81,6 +81,34 @@ def test_a_job(chatty: Harness, caplog: pytest.LogCaptureFixture) -> None:
     assert len({line["job"] for line in lines}) == 1
 
 
+def test_a_job_that_is_held(
+    chatty: Harness, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chatty.run("wait", jid="first")
+    asked = [("X-Request-Id", "r-3")]
+    meta = {"cmd": "true", "auid": "t", "jid": "second", "threaded": True, "after": ["first"]}
+    chatty.post("run", meta, headers=asked)
+    chatty.post("run", {**meta, "cmd": "wait", "jid": "third"}, headers=asked)
+    chatty.post("cancel", {"jid": "third"}, headers=[("X-Request-Id", "r-4")])
+    lines = [line for line in fields(caplog, log.JOBS) if line["jid"] != "first"]
+    assert [(line["jid"], line["state"]) for line in lines] == [
+        ("second", "QUEUED"),
+        ("third", "QUEUED"),
+        ("third", "CANCELED"),
+    ]
+    assert {line["requestId"] for line in lines} == {"r-3"}
+
+
+def test_of_jobs_that_are_gone_nothing_is_kept(chatty: Harness) -> None:
+    lines = JobLines()
+    lines.watch(chatty.store)
+    chatty.run("wait", jid="first")
+    chatty.run("true", jid="second", after=["first"])
+    assert len(lines._requests) == 2
+    lines._forget(chatty.store.jobs(), [])
+    assert lines._requests == {}
+
+
 def test_a_job_of_a_former_daemon_has_no_request(
     chatty: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -53,12 +53,19 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
-@pytest.mark.parametrize("method", ["POST", "PUT", "OPTIONS", "DELETE", "PROPFIND"])
+@pytest.mark.parametrize("method", ["OPTIONS", "DELETE", "PROPFIND"])
 def test_other_methods_are_refused(pman: Harness, path: str, method: str) -> None:
     reply = pman.send(method, path, {"payload": {"action": "hello", "meta": {}}})
     assert reply.code == 405
     assert reply.headers["Allow"] == "GET, HEAD"
     assert reply.error["field"] == "method"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz?verbose", "/metrics"])
+def test_commands_are_for_no_path(pman: Harness, path: str) -> None:
+    payload = {"action": "hello", "meta": {"askAbout": "timestamp"}}
+    assert pman.send("POST", path, {"payload": payload}).json["status"] is True
+    assert pman.send("PUT", path).json["RESTverb"] == "PUT"
 
 
 @pytest.mark.parametrize("path", ["/healthz/", "/health", "/v1/healthz", "/", "//healthz"])

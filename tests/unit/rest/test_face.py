@@ -218,6 +218,23 @@ def test_the_same_key_with_another_body_is_refused(pman: Harness) -> None:
     assert pman.store.count == 1
 
 
+def test_the_same_key_is_answered_when_something_else_has_gone(pman: Harness) -> None:
+    key = {"Idempotency-Key": "k1"}
+    body = {"cmd": "true", "after": ["first"]}
+    ask(pman, "POST", "/jobs", {"cmd": "true", "jid": "first"})
+    made = ask(pman, "POST", "/jobs", body, key)
+    assert ask(pman, "DELETE", "/jobs/first").code == 204
+    again = ask(pman, "POST", "/jobs", body, key)
+    assert (made.code, again.code) == (201, 200)
+    assert again.json["id"] == made.json["id"]
+    assert_problem(ask(pman, "POST", "/jobs", {"cmd": "false"}, key), 422, "Idempotency-Key")
+
+
+@pytest.mark.parametrize(("key", "value"), [("timeout", "30"), ("env", ""), ("retries", 1.0)])
+def test_what_2_2_may_have_ignored_is_refused(pman: Harness, key: str, value: Any) -> None:
+    assert_problem(ask(pman, "POST", "/jobs", {"cmd": "true", key: value}), 400, key)
+
+
 def test_another_key_is_another_job(pman: Harness) -> None:
     for key in ("k1", "k2"):
         answer = ask(pman, "POST", "/jobs", {"cmd": "true"}, {"Idempotency-Key": key})
@@ -380,6 +397,7 @@ class Stream:
     """A body that is never read."""
 
     poll_s = None
+    may_end_anywhere = True
 
     def __init__(self) -> None:
         self.is_closed = False

@@ -17,6 +17,8 @@ from pman.services.pump import Piece, Pump, Stream
 class Body:
     """Gives what it was told to, one after the other, then nothing."""
 
+    may_end_anywhere = True
+
     def __init__(self, *answers: bytes | Exception | None, poll_s: float | None = None) -> None:
         self.poll_s = poll_s
         self.answers = list(answers)
