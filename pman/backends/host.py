@@ -48,8 +48,8 @@ MAX_COMMAND_BYTES = 128 * 1024
 MAX_PARTS = 1000
 #: How long `submit` waits for the shepherd, seconds.
 SUBMIT_TIMEOUT_S = 20.0
-#: Jobs that are remembered as canceled before they were submitted; the oldest go. The queue does not
-#: submit one that it finds canceled, so that most of them are never asked for.
+#: Most jobs that are remembered as canceled before they were submitted; the oldest go. Few of them
+#: are submitted at all: the queue does not give away what it finds canceled.
 MAX_WITHDRAWN = 1024
 
 
