@@ -48,6 +48,9 @@ MAX_COMMAND_BYTES = 128 * 1024
 MAX_PARTS = 1000
 #: How long `submit` waits for the shepherd, seconds.
 SUBMIT_TIMEOUT_S = 20.0
+#: Most jobs that are remembered as canceled before they were submitted; the oldest go. Few of them
+#: are submitted at all: the queue does not give away what it finds canceled.
+MAX_WITHDRAWN = 1024
 
 
 class _Entry(msgspec.Struct):
@@ -57,13 +60,18 @@ class _Entry(msgspec.Struct):
         start: What to send if the shepherd does not know it; None when it must.
         confirmed: Set once the shepherd has it, or `error` says why not.
         record: How it stands, as far as the shepherd has said.
+        is_firm: Whether a give-up would be in vain, as the job is started all the same: it was
+            released by the queue, or comes from a former daemon.
         is_sent: Whether `start` has gone out.
+        is_left: Whether nobody waits for `confirmed`.
     """
 
     start: Start | None
     confirmed: threading.Event
     record: JobRecord | None = None
+    is_firm: bool = False
     is_sent: bool = False
+    is_left: bool = False
     error: BackendError | None = None
     is_over: bool = False
 
@@ -78,8 +86,8 @@ class HostBackend(Backend):
         super().__init__(context)
         self._lock = threading.Lock()  # of `_entries` and `_withdrawn`
         self._entries: dict[str, _Entry] = {}
-        #: Jobs canceled before they were submitted.
-        self._withdrawn: set[str] = set()
+        #: Jobs canceled before they were submitted, as far as they may still be.
+        self._withdrawn: dict[str, None] = {}
         #: Jobs that the shepherd knows and nobody has asked for yet; the link's thread only.
         self._strangers: dict[str, JobRecord] = {}
         self._is_reconciled = False
@@ -116,21 +124,32 @@ class HostBackend(Backend):
             raise _unavailable(self._link.failure)
 
     def submit(self, job: Job) -> None:
-        """Have the shepherd claim a job; returns when it has."""
+        """Have the shepherd claim a job; returns when it has.
+
+        Or when it was told to, for a job that the queue has released, and does not answer: that one
+        is on its way, and to begin anew with it would end it.
+        """
         with self._lock:
             if job.name in self._withdrawn:
-                self._withdrawn.discard(job.name)
+                del self._withdrawn[job.name]
                 return
             entry = self._entries.get(job.name)
+            is_new = entry is None
             if entry is None:
-                entry = self._entries[job.name] = _Entry(self._start_of(job), threading.Event())
-                self._link.post(lambda: self._send_start(entry))
+                is_firm = job.hold == "released"
+                entry = _Entry(self._start_of(job), threading.Event(), is_firm=is_firm)
+                self._entries[job.name] = entry
+        if is_new:
+            self._link.post(lambda: self._send_start(entry))
         if self._link.failure is not None:
             self._give_up(job.name, self._link.failure)
-        if not entry.confirmed.wait(SUBMIT_TIMEOUT_S):
+        elif not entry.confirmed.wait(SUBMIT_TIMEOUT_S):
             self._give_up(job.name, BackendUnavailable("the shepherd did not take the job in time"))
-        if entry.error is not None:
-            raise entry.error
+        with self._lock:
+            entry.is_left = True
+            error = entry.error
+        if error is not None:
+            raise error
 
     def reconcile(self, jobs: Sequence[Job]) -> None:
         """Take over the jobs of a former daemon, as soon as there is a shepherd."""
@@ -144,6 +163,8 @@ class HostBackend(Backend):
 
     def cancel_after_restart(self, job: Job, grace_s: float) -> None:
         """Have the shepherd end the job, unless it does so already."""
+        if self._link.failure is not None:
+            raise _unavailable(self._link.failure)
 
         def cancel() -> None:
             entry = self._entry(job.name)
@@ -261,14 +282,19 @@ class HostBackend(Backend):
 
     def _send_start(self, entry: _Entry) -> None:
         """Send what `submit` has posted, unless it was given up meanwhile."""
-        if entry.start is not None and not entry.confirmed.is_set():
-            entry.is_sent = True
+        if self._is_to_be_sent(entry) and entry.start is not None:
             self._link.send(entry.start)
+
+    def _is_to_be_sent(self, entry: _Entry) -> bool:
+        """Tell whether a start has to go out, and take note that it does."""
+        with self._lock:  # against a give-up: it has to know whether there is something to end
+            is_open = entry.start is not None and not entry.confirmed.is_set()
+            entry.is_sent |= is_open
+        return is_open
 
     def _missing(self, name: str, entry: _Entry) -> None:
         """Deal with a job that the shepherd does not know."""
-        if entry.start is not None and not entry.confirmed.is_set():
-            entry.is_sent = True
+        if self._is_to_be_sent(entry) and entry.start is not None:
             self._link.send(entry.start)
             return
         entry.is_over = True
@@ -289,12 +315,13 @@ class HostBackend(Backend):
         for job in wanted.values():
             with self._lock:
                 if job.name in self._withdrawn:
-                    self._withdrawn.discard(job.name)
+                    del self._withdrawn[job.name]
                     continue
                 if job.name in self._entries:
                     continue
                 start = self._start_of(job) if job.state is JobState.NEW else None
-                entry = self._entries[job.name] = _Entry(start, threading.Event())
+                entry = _Entry(start, threading.Event(), is_firm=True, is_left=True)
+                self._entries[job.name] = entry
             record = self._strangers.pop(job.name, None)
             if record is None:
                 self._missing(job.name, entry)
@@ -311,7 +338,9 @@ class HostBackend(Backend):
             is_early = job.state is JobState.NEW and not is_known
             is_unsent = entry is not None and entry.start is not None and not entry.is_sent
             if is_early:
-                self._withdrawn.add(job.name)
+                self._withdrawn[job.name] = None
+                if len(self._withdrawn) > MAX_WITHDRAWN:
+                    del self._withdrawn[next(iter(self._withdrawn))]
             elif is_unsent:
                 del self._entries[job.name]
         if entry is not None and is_unsent:
@@ -332,16 +361,32 @@ class HostBackend(Backend):
     # --- from any thread --------------------------------------------------------------------
 
     def _give_up(self, name: str, error: BackendError) -> None:
-        """Forget a job that the shepherd has not confirmed; end it should it start after all."""
+        """Forget a job that the shepherd has not confirmed; end it should it start after all.
+
+        One that is to be started all the same stays: it is sent anew to the next shepherd.
+        """
+        is_away = isinstance(error, BackendUnavailable)
         with self._lock:
             entry = self._entries.get(name)
             if entry is None or entry.confirmed.is_set():
                 return
+            if is_away and entry.is_firm and (entry.is_sent or entry.is_left):
+                return
             del self._entries[name]
-        entry.error = _unavailable(error) if isinstance(error, BackendUnavailable) else error
-        entry.confirmed.set()
-        if isinstance(error, BackendUnavailable):
+            entry.error = _unavailable(error) if isinstance(error, BackendUnavailable) else error
+            entry.confirmed.set()
+        if is_away and entry.is_sent:
             self._link.post(Cancel(name, 0))
+        elif entry.is_left:
+            self._observe(
+                Observation(
+                    name=name,
+                    state=JobState.FAILED,
+                    reason="submit_failed",
+                    message=error.message,
+                    ended_at=time.time(),
+                )
+            )
 
     def _start_of(self, job: Job) -> Start:
         try:

@@ -147,9 +147,17 @@ class JobQueue:
         Returns:
             The promise that a later daemon knows of it; None: the job has ended, or is gone.
         Raises:
+            RequestError: Its backend can't end it in this way; it goes on as before.
             BackendUnavailable: Its backend can't be told now.
         """
-        changed = self._store.change(job.name, self._canceled)
+        former = job
+
+        def canceled(now: Job) -> Job | None:
+            nonlocal former
+            former = now
+            return self._canceled(now)
+
+        changed = self._store.change(job.name, canceled)
         now = changed[0] if changed is not None else self._store.get(job.name)
         if now is None or (changed is None and now.state.is_final):
             return None
@@ -158,10 +166,11 @@ class JobQueue:
         else:
             try:
                 self._backend(now).cancel(as_backend_sees(now), grace_s, signal)
-            except BackendUnavailable:
+            except PmanError:
                 if changed is not None:
-                    self._store.change(job.name, _not_canceled)
+                    self._store.change(job.name, lambda now: _not_canceled(now, former))
                 raise
+            self._look_after(job.name, grace_s)
         return changed[1] if changed is not None else None
 
     # --- from backends ------------------------------------------------------------------------
@@ -170,10 +179,11 @@ class JobQueue:
         """Take what a backend saw of a try; the observer of all backends."""
         job = self._store.get(seen.name)
         if job is not None and _is_plain(job):
-            new = self._store.observe(seen)
-            if new is not None and new.state.is_final:
-                self._ended(new)
-            return
+            changed = self._store.change(seen.name, lambda job: self._seen_plainly(job, seen))
+            if changed is not None:
+                if changed[0].state.is_final:
+                    self._ended(changed[0])
+                return
         attempt, name = attempt_of(seen.name), job_name_of(seen.name)
         seen = msgspec.structs.replace(seen, name=name)
         changed = self._store.change(name, lambda job: self._seen(job, attempt, seen))
@@ -266,15 +276,15 @@ class JobQueue:
         job = self._store.get(name)
         if job is None or job.state.is_final:
             return
-        if kind == "cancel":
+        if not rules.is_due(job, kind, self._now()):
+            self._set_alarms(job)  # the alarm was about a former try
+        elif kind == "cancel":
             self._run(job.backend, self._tell, name)
         elif kind == "retry":
-            if job.hold == "retry":
-                self._to_line(job)
+            self._to_line(job)
         elif kind == "timeout":
-            if job.started_at is not None:
-                self._end(job, rules.TIMEOUT, rules.timeout_message(job))
-        elif job.started_at is None or rules.ending_of(job) == rules.PENDING:
+            self._end(job, rules.TIMEOUT, rules.timeout_message(job))
+        else:
             message = rules.pending_message(job)
             if not self._fail(name, rules.PENDING, message, only_if=lambda job: job.is_held):
                 self._end(job, rules.PENDING, message)
@@ -300,19 +310,28 @@ class JobQueue:
         """Undo `_enter` for a job that was not accepted."""
         with self._lock:
             self._line.leave(job.name)
-            for other in job.after or ():
-                self._dependents.get(other, {}).pop(job.name, None)
+            self._depend_no_more(job.name, job.after or ())
         self._wake()
 
     def _depend(self, name: str, others: Iterable[str]) -> None:
         for other in others:
             self._dependents.setdefault(other, {})[name] = None
 
+    def _depend_no_more(self, name: str, others: Iterable[str]) -> None:
+        for other in others:
+            dependents = self._dependents.get(other)
+            if dependents is not None:
+                dependents.pop(name, None)
+                if not dependents:
+                    del self._dependents[other]
+
     def _look_at_others(self, name: str, others: Sequence[str]) -> None:
         """See to it that nobody waits for a job that has ended meanwhile."""
         for other in others:
             job = self._store.get(other)
             if job is None or job.state.is_final:
+                with self._lock:
+                    self._depend_no_more(name, [other])
                 failed = self._follow(name, other, job)
                 if failed is not None:
                     self._ended(failed)
@@ -378,18 +397,24 @@ class JobQueue:
             self._line.pause(job.backend)
             self._alarms.set(("resume", job.backend), self._now() + pause_s)
             self._line.leave(job.name)
-        changed = self._store.change(
-            job.name,
-            lambda job: (
-                _held(job, "limit", "backend_unavailable", error.message)
-                if job.hold == "released"
-                else None
-            ),
-        )
-        if changed is not None:
+        changed = self._store.change(job.name, lambda job: self._not_given(job, error.message))
+        if changed is not None and changed[0].state.is_final:
+            self._ended(changed[0])
+        elif changed is not None:
             with self._lock:
                 self._line.add(changed[0])
         self._wake()
+
+    def _not_given(self, job: Job, message: str) -> Job | None:
+        """Return a released job that its backend does not have: at its end if it was to end."""
+        if job.hold != "released":
+            return None
+        ending = rules.ending_of(job)
+        if ending == rules.CANCELING:
+            return self._canceled_unstarted(job)
+        if ending:
+            return merge(job, _end_seen(job, JobState.FAILED, ending, job.message), self._now)
+        return _held(job, "limit", "backend_unavailable", message)
 
     # --- starts and ends ----------------------------------------------------------------------
 
@@ -410,6 +435,10 @@ class JobQueue:
         except BackendError as exc:
             self._fail(job.name, "submit_failed", exc.message)
             raise
+
+    def _seen_plainly(self, job: Job, seen: Observation) -> Job | None:
+        """As `_seen`, for a job that asks for nothing, if that is still so."""
+        return merge(job, allowed(job, seen), self._now) if _is_plain(job) else None
 
     def _seen(self, job: Job, attempt: int, seen: Observation) -> Job | None:
         """Return what an observation makes of a job. With the store's lock held."""
@@ -490,18 +519,33 @@ class JobQueue:
             tell(as_backend_sees(job), self._grace_s)
         except PmanError as exc:
             _log.warning("job %s can't be ended now: %s", name, exc)
+            self._look_after(name, 0.0)
+        else:
+            if ending == rules.CANCELING:
+                self._look_after(name, self._grace_s)
+
+    def _look_after(self, name: str, grace_s: float) -> None:
+        """Tell again of a job that is to end, should it not have ended by then."""
+        with self._lock:
+            is_next = self._alarms.set(("cancel", name), self._now() + grace_s + TELL_AGAIN_S)
+        job = self._store.get(name)
+        if job is None or job.state.is_final:  # whose alarms are dropped already
             with self._lock:
-                self._alarms.set(("cancel", name), self._now() + TELL_AGAIN_S)
+                self._alarms.drop(("cancel", name))
+        elif is_next:
             self._wake()
 
     def _canceled(self, job: Job) -> Job | None:
         """Return a job as somebody has canceled it: at its end if it is held."""
         if job.is_held:
-            message = "canceled before it was started"
-            return merge(job, _end_seen(job, JobState.CANCELED, "canceled", message), self._now)
+            return self._canceled_unstarted(job)
         if rules.ending_of(job) == rules.CANCELING:
             return None
         return msgspec.structs.replace(job, reason=rules.CANCELING, message="it is to end")
+
+    def _canceled_unstarted(self, job: Job) -> Job:
+        message = "canceled before it was started"
+        return merge(job, _end_seen(job, JobState.CANCELED, "canceled", message), self._now)
 
     def _fail(
         self,
@@ -543,6 +587,9 @@ class JobQueue:
             with self._lock:
                 self._line.leave(name)
                 dependents = self._dependents.pop(name, None) if self._dependents else None
+                if job is not None and job.after:
+                    self._depend_no_more(name, job.after)
+                self._alarms.drop(("cancel", name))
             if job is None or job.timeout_s is not None or job.pending_timeout_s is not None:
                 self._drop_alarms(name)
             for other in dependents or ():
@@ -648,10 +695,11 @@ def _held(job: Job, hold: Hold, reason: str, message: str) -> Job:
     return msgspec.structs.replace(job, hold=hold, reason=reason, message=message)
 
 
-def _not_canceled(job: Job) -> Job | None:
+def _not_canceled(job: Job, former: Job) -> Job | None:
     """Return a job of which the backend could not be told that it is to end."""
-    is_ending = rules.ending_of(job) == rules.CANCELING
-    return msgspec.structs.replace(job, reason="", message="") if is_ending else None
+    if rules.ending_of(job) != rules.CANCELING:
+        return None
+    return msgspec.structs.replace(job, reason=former.reason, message=former.message)
 
 
 def _end_seen(job: Job, state: JobState, reason: str, message: str) -> Observation:

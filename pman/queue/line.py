@@ -106,6 +106,7 @@ class Line:
         self._of_auid: collections.Counter[str] = collections.Counter()
         self._lines: dict[str, _BackendLine] = {}
         self._waiting: dict[str, Ticket] = {}
+        self._waiting_for: collections.Counter[str] = collections.Counter()  # by backend
         self._chosen: list[Ticket] = []
 
     @property
@@ -118,7 +119,7 @@ class Line:
         if not self._is_limited and not self._waiting:
             return True
         line = self._lines.get(job.backend)
-        if line is not None and line.is_paused and self._waits_for(job.backend):
+        if line is not None and line.is_paused and self._waiting_for[job.backend]:
             return False
         if not (self._has_room(job.backend) and self._has_room_for(job.auid)):
             return False
@@ -140,6 +141,7 @@ class Line:
         auid = job.auid if self._max_per_auid else ""
         ticket = Ticket(order, job.name, job.backend, auid, is_ready)
         self._waiting[job.name] = ticket
+        self._waiting_for[job.backend] += 1
         self._line_of(job.backend).add(ticket)
         self._choose(job.backend)
         return job.name not in self._waiting
@@ -155,6 +157,7 @@ class Line:
         ticket = self._waiting.pop(name, None)
         if ticket is not None:
             ticket.is_gone = True
+            _count_down(self._waiting_for, ticket.backend)
             return
         if self._chosen:
             self._chosen = [ticket for ticket in self._chosen if ticket.name != name]
@@ -201,15 +204,13 @@ class Line:
             if ticket is None:
                 return
             del self._waiting[ticket.name]
+            _count_down(self._waiting_for, backend)
             if self._is_limited:
                 auid = ticket.auid
                 self._running[ticket.name] = (backend, auid)
                 self._on_backend[backend] += 1
                 self._of_auid[auid] += 1
             self._chosen.append(ticket)
-
-    def _waits_for(self, backend: str) -> bool:
-        return any(ticket.backend == backend for ticket in self._waiting.values())
 
     def _has_room(self, backend: str) -> bool:
         most = self._max_jobs.get(backend, self._max_jobs.get("", 0))

@@ -9,6 +9,7 @@ import msgspec
 from pman.job.observation import Observation
 from pman.job.record import Job
 from pman.job.state import JobState
+from pman.queue.alarms import Kind
 
 #: Longest wait before another try, seconds.
 MAX_BACKOFF_S = 3600.0
@@ -100,6 +101,24 @@ def end_deadline(job: Job) -> float | None:
     if job.timeout_s is None or job.started_at is None:
         return None
     return job.started_at + job.timeout_s
+
+
+def is_due(job: Job, kind: Kind, now: float) -> bool:
+    """Tell whether the alarm of an unfinished job is about how the job is now.
+
+    The alarm may be of its last try: between the two that ended, and this one has time left.
+    """
+    if kind == "cancel":
+        return True
+    if kind == "retry":
+        return job.hold == "retry" and (job.not_before is None or job.not_before <= now)
+    if kind == "timeout":
+        deadline = end_deadline(job)
+        return deadline is not None and (deadline <= now or bool(ending_of(job)))
+    if ending_of(job) == PENDING:
+        return True
+    deadline = start_deadline(job)
+    return job.started_at is None and deadline is not None and deadline <= now
 
 
 def timeout_message(job: Job) -> str:

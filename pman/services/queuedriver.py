@@ -16,21 +16,25 @@ _log = logging.getLogger(__name__)
 #: Longest sleep, seconds: the clock may be set meanwhile.
 MAX_SLEEP_S = 30.0
 
-#: Most jobs that are given to one backend at the same time.
+#: Most errands of one kind that are done for one backend at the same time.
 THREADS = 4
 
 _Errand = tuple[Callable[..., None], tuple[Any, ...]]
 
 
 class QueueDriver(Service):
-    """Has the queue do what is due. Jobs are given to each backend by threads of its own."""
+    """Has the queue do what is due.
+
+    Each kind of errand has threads of its own for each backend, so that no end of a job has to wait
+    for starts that hang.
+    """
 
     def __init__(self, jobs: JobQueue) -> None:
         super().__init__("queue")
         self._jobs = jobs
         self._wake = threading.Event()
         self._lock = threading.Lock()
-        self._pools: dict[str, _Pool] = {}
+        self._pools: dict[tuple[str, Callable[..., None]], _Pool] = {}
         jobs.attach(self._wake.set, self._hand_over)
 
     def request_stop(self) -> None:
@@ -56,9 +60,9 @@ class QueueDriver(Service):
         with self._lock:
             if self.stopping.is_set():
                 return
-            pool = self._pools.get(backend)
+            pool = self._pools.get((backend, errand))
             if pool is None:
-                pool = self._pools[backend] = _Pool(f"queue-{backend}")
+                pool = self._pools[backend, errand] = _Pool(f"queue-{backend}")
         pool.submit(errand, args)
 
 

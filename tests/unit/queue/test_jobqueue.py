@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from queue_harness import THEN, NewQueue
 
-from pman.errors import BackendUnavailable, SubmitFailed
+from pman.errors import BackendUnavailable, RequestError, SubmitFailed
 from pman.job.observation import Observation
 from pman.job.record import Job, new_job
 from pman.job.spec import spec_from_meta
@@ -528,3 +528,108 @@ def test_the_same_key_finds_the_first_job(new_queue: NewQueue) -> None:
     assert found.name == first.name
     pman.store.remove([first.name])
     assert pman.store.with_idempotency("key") is None
+
+
+# --- of two that race -------------------------------------------------------------------------
+
+
+def test_a_cancel_that_got_lost_is_told_again(new_queue: NewQueue) -> None:
+    pman = new_queue(kill_grace_s=1.0)
+    job = pman.submit("job")
+    cancel = pman.backend.cancel
+    pman.backend.cancel = lambda *_: None  # type: ignore[method-assign]
+    pman.queue.cancel(job, 5.0)
+    for wait_s in (14.0, 1.0, 10.0):
+        pman.time += wait_s
+        pman.settle()
+        assert pman.job(job).reason == "canceling"
+    pman.backend.cancel = cancel  # type: ignore[method-assign]
+    pman.time += 1.0
+    pman.wait_state(job, JobState.CANCELED)
+    assert pman.queue._alarms.next_at() is None
+
+
+@pytest.mark.parametrize("ending", ["cancel", "pending"])
+def test_an_end_during_a_release_in_vain_is_not_lost(new_queue: NewQueue, ending: str) -> None:
+    pman = new_queue(max_jobs=(("", 1),))
+    first, second = pman.submit("first"), pman.submit("second", pendingTimeout=50)
+    follower = pman.submit("third", after=[second])
+
+    def ends_meanwhile(job: Job) -> None:
+        assert pman.job(second).hold == "released"
+        pman.backend.cancel = lambda *_: None  # type: ignore[method-assign]
+        if ending == "cancel":
+            pman.queue.cancel(second, 1.0)
+        else:
+            pman.time += 60
+            pman.queue.step()
+        raise BackendUnavailable("away")
+
+    pman.backend.submit = ends_meanwhile  # type: ignore[method-assign]
+    pman.end(first)
+    pman.wait_state(second, *FINAL_STATES)
+    end = {
+        "cancel": (JobState.CANCELED, "canceled", ""),
+        "pending": (JobState.FAILED, "pending_timeout", ""),
+    }
+    assert ends(pman.job(second)) == end[ending]
+    assert pman.job(follower).reason == "dependency_failed"
+
+
+def test_a_signal_that_cannot_be_sent_leaves_the_job_as_it_was(new_queue: NewQueue) -> None:
+    pman = new_queue()
+    job = pman.submit("job")
+    pman.queue.observe(Observation(name=job.name, reason="pulling", message="an image"))
+
+    def refuse(*_: object) -> None:
+        raise RequestError("it can't send that")
+
+    pman.backend.cancel = refuse  # type: ignore[method-assign]
+    with pytest.raises(RequestError):
+        pman.queue.cancel(job, 1.0, 2)
+    assert (pman.job(job).reason, pman.job(job).message) == ("pulling", "an image")
+    assert pman.queue._alarms.next_at() is None
+
+
+def test_a_deadline_of_the_last_try_does_not_end_the_next(new_queue: NewQueue) -> None:
+    pman = new_queue()
+    job = pman.submit("job", timeout=10, retries=1, backoff=0)
+    started_at = pman.job(job).started_at
+    assert started_at is not None
+    pman.time = started_at
+    with pman.queue._lock:
+        (alarm,) = pman.queue._alarms.due(started_at + 11)
+    pman.end(job, 1)
+    pman.wait_running(job)
+    pman.queue._ring(alarm)
+    pman.settle()
+    now = pman.job(job)
+    assert now.started_at is not None
+    assert (now.attempt, now.state, now.reason) == (2, JobState.RUNNING, "")
+    assert pman.queue._alarms.next_at() == now.started_at + 10
+
+
+def test_what_is_seen_while_a_cancel_is_recorded_does_not_undo_it(
+    new_queue: NewQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pman = new_queue()
+    job = pman.submit("job", retries=0)
+    pman.backend.cancel = lambda *_: None  # type: ignore[method-assign]
+    before = pman.job(job)
+    pman.queue.cancel(job, 1.0)
+    get = pman.store.get
+    stale = [before]
+    monkeypatch.setattr(pman.store, "get", lambda name: stale.pop() if stale else get(name))
+    pman.queue.observe(Observation(name=job.name, reason="pulling", exit_code=4))
+    assert (pman.job(job).reason, pman.job(job).exit_code) == ("canceling", 4)
+
+
+def test_nothing_is_kept_of_who_waits_no_more(new_queue: NewQueue) -> None:
+    pman = new_queue()
+    failed, first = pman.submit("failed", "false"), pman.submit("first")
+    pman.submit("a", after=[failed])
+    waiting = pman.submit("b", after=[first])
+    pman.submit("b", after=[first], idempotent=True)
+    assert list(pman.queue._dependents) == [first.name]
+    pman.queue.cancel(waiting, 1.0)
+    assert not pman.queue._dependents

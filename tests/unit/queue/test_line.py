@@ -166,3 +166,21 @@ def test_alarms_that_are_dropped_take_no_memory() -> None:
         alarms.set(("timeout", str(n)), float(n))
         alarms.drop(("timeout", str(n)))
     assert len(alarms._heap) <= SPARE + 1
+
+
+def test_a_paused_backend_is_passed_by_only_while_nobody_waits_for_it() -> None:
+    line = Line({"host": 5}, 0)
+    line.pause("host")
+    waiting = of()
+    line.add(waiting)
+    assert not line.pass_by(of())
+    line.leave(waiting.name)
+    line.leave(waiting.name)
+    assert line.pass_by(of())
+    line.add(of())
+    assert not line.pass_by(of())
+    line.resume("host")
+    assert line.waiting == 0
+    line.pause("host")
+    assert line.pass_by(of())
+    assert not line._waiting_for
