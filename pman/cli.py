@@ -235,10 +235,11 @@ class SignalWatcher:
     Source: https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd
     """
 
-    def __init__(self, request_stop: Callable[[], None], hurry: Callable[[], bool]) -> None:
+    def __init__(self, request_stop: Callable[[], bool], hurry: Callable[[], bool]) -> None:
         """Take the signals over; in the main thread only.
 
         Args:
+            request_stop: Asks for the end; tells whether nobody has before.
             hurry: Cuts short what is done before the stop; tells whether there was anything.
         """
         self._request_stop = request_stop
@@ -258,7 +259,8 @@ class SignalWatcher:
                 continue
             if not is_stopping:
                 is_stopping = True
-                self._request_stop()
+                if not self._request_stop():
+                    self._hurry()  # the first one was a request to quit
             elif not self._hurry():
                 os._exit(128 + number)
 

@@ -90,9 +90,15 @@ class Daemon:
         self._services: list[Service] = []
         self._backends: dict[str, Backend] = {}
 
-    def request_stop(self) -> None:
-        """Ask for the end; from any thread or a signal handler, any number of times."""
+    def request_stop(self) -> bool:
+        """Ask for the end; from any thread, any number of times.
+
+        Returns:
+            Whether nobody has asked before.
+        """
+        is_first = not self._stop.is_set()
         self._stop.set()
+        return is_first
 
     def cut_drain(self) -> bool:
         """End at once the time for which requests are still served; from any thread.

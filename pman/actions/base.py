@@ -184,7 +184,7 @@ class ActionContext:
     settings: Settings
     output: OutputFiles
     snapshots: Snapshots
-    request_stop: Callable[[], None]
+    request_stop: Callable[[], object]
     now: Callable[[], float]
     errands: Errands
     timers: Timers

@@ -14,7 +14,7 @@ from pman.actions import SMALL_BODY_BYTES, action
 from pman.actions._named import JobIds, JobNames, named
 from pman.actions.base import ActionContext, ActionRequest, GiveUp, Later, Outcome
 from pman.auth import Role
-from pman.errors import BackendUnavailable, RequestError, UnknownJob, shown
+from pman.errors import PmanError, RequestError, UnknownJob, shown
 from pman.job.record import Job
 from pman.job.spec import MAX_SECONDS
 from pman.jobdb.journal import Commit
@@ -83,15 +83,15 @@ def _cancel_all(
     """Cancel each job; return when a later daemon knows of it.
 
     Raises:
-        BackendUnavailable: The backend of one can't be told now; all others were.
+        PmanError: The backend of one can't be told now, or not so; all others were.
         SnapshotError: It is not durable.
     """
     commits: list[Commit] = []
-    problem: BackendUnavailable | None = None
+    problem: PmanError | None = None
     for job in jobs:
         try:
             commit = context.queue.cancel(job, grace_s, number)
-        except BackendUnavailable as exc:
+        except PmanError as exc:
             problem = exc
         else:
             commits += [] if commit is None else [commit]
