@@ -11,7 +11,6 @@ import pytest
 from front_harness import PATIENCE_S, Daemon, ToyHandler
 
 from pman.http.message import Request, Response
-from pman.meters import ClientMeter
 from pman.services.front import Front
 from pman.services.notify import Heartbeat, Notifier
 
@@ -42,7 +41,9 @@ def test_a_front_that_hangs_is_silent(tmp_path: Path) -> None:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(PATIENCE_S)
         heartbeat = Heartbeat(Notifier(str(tmp_path / "notify"), WATCHDOG_S))
-        daemon.front = Front(daemon.context, daemon.settings, handler, ClientMeter(), heartbeat)
+        daemon.front = Front(
+            daemon.context, daemon.settings, handler, daemon.pump, heartbeat=heartbeat
+        )
         with daemon:
             for _ in range(3):
                 assert manager.recv(100) == b"WATCHDOG=1"
