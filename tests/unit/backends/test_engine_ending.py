@@ -156,9 +156,9 @@ def test_cancel_that_comes_after_the_end_unseen_changes_nothing(rig: Rig) -> Non
 
 def test_cancel_of_a_job_that_is_gone(rig: Rig) -> None:
     job = rig.running()
-    with rig.world.lock:
+    with rig.world.lock:  # until it is canceled, lest somebody look and find it lost
         del rig.world.things[job.name]
-    rig.backend.cancel(job, 1.0)
+        rig.backend.cancel(job, 1.0)
     rig.recorder.wait(job, JobState.CANCELED)
 
 
