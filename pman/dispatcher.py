@@ -6,7 +6,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from pman import log
 from pman.actions import ACTIONS, Action
@@ -42,8 +42,6 @@ from pman.rest.face import Face, is_rest
 from pman.wire import METHODS, loads
 
 _log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 #: Components of a GET path that are dropped, whatever they are. Source: WIRE.md 5.
 PREFIX_COMPONENTS = 2
