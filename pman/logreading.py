@@ -121,11 +121,7 @@ class StreamFile:
         Raises:
             SnapshotError: As in `read`.
         """
-        try:
-            path, size = self._stat()
-            gap = _gap(path, size)
-        except OSError as exc:
-            raise self._unreadable(exc) from exc
+        size, gap = self._size_and_gap()
         if gap is None or count <= size - gap[1]:
             return max(0, size - count)
         missing = count - (size - gap[1])
@@ -157,12 +153,20 @@ class StreamFile:
         Raises:
             SnapshotError: As in `read`.
         """
+        _, gap = self._size_and_gap()
+        return gap[1] if gap is not None and gap[0] <= offset < gap[1] else offset
+
+    def _size_and_gap(self) -> tuple[int, Gap | None]:
+        """Return how long the stream is, and which bytes of it were dropped.
+
+        Raises:
+            SnapshotError: As in `read`.
+        """
         try:
             path, size = self._stat()
-            gap = _gap(path, size)
+            return size, _gap(path, size)
         except OSError as exc:
             raise self._unreadable(exc) from exc
-        return gap[1] if gap is not None and gap[0] <= offset < gap[1] else offset
 
     def _stat(self) -> tuple[bytes, int]:
         """Return the file that has the stream now, and its size; 0 when there is none."""
@@ -176,11 +180,7 @@ class StreamFile:
 
     def _is_cut(self, end: int, *, is_over: bool) -> bool:
         """Return whether what comes behind `end` does not go on with what is before it."""
-        try:
-            path, size = self._stat()
-            gap = _gap(path, size)
-        except OSError as exc:
-            raise self._unreadable(exc) from exc
+        size, gap = self._size_and_gap()
         return (is_over and end >= size) or (gap is not None and gap[0] == end)
 
     def _unreadable(self, exc: OSError) -> SnapshotError:
