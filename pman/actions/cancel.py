@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import signal
-import threading
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from pman.actions import SMALL_BODY_BYTES, action
+from pman.actions._ends import Countdown, on_each_end
 from pman.actions._named import JobIds, JobNames, named
-from pman.actions.base import ActionContext, ActionRequest, GiveUp, Later, Outcome
+from pman.actions.base import ActionContext, ActionRequest, Answer, GiveUp, Later, Outcome
 from pman.auth import Role
-from pman.errors import PmanError, RequestError, UnknownJob, shown
+from pman.errors import PmanError, RequestError, shown
 from pman.job.record import Job
 from pman.job.spec import MAX_SECONDS
 from pman.jobdb.journal import Commit
@@ -59,7 +58,11 @@ def cancel(request: ActionRequest, context: ActionContext) -> Outcome | Later:
 
     if not options.wait:
         return outcome()
-    return Later(lambda answer: _Ends(jobs, context, lambda: answer(outcome)).start())
+
+    def subscribe(answer: Answer) -> GiveUp:
+        return on_each_end(jobs, context, Countdown(len(jobs), lambda: answer(outcome)).tell)
+
+    return Later(subscribe)
 
 
 def _signal(value: str | int | None) -> int | None:
@@ -104,33 +107,3 @@ def _cancel_all(
 def _show(job: Job, context: ActionContext) -> dict[str, Any]:
     now = context.store.get(job.name) or job
     return {"job": job.name, "jid": job.jid, "state": now.state.value}
-
-
-class _Ends:
-    """Waits until each of some jobs is final, or gone."""
-
-    def __init__(self, jobs: list[Job], context: ActionContext, done: Callable[[], None]) -> None:
-        self._jobs = jobs
-        self._context = context
-        self._done = done
-        self._left = len(jobs)
-        self._lock = threading.Lock()
-
-    def start(self) -> GiveUp:
-        for job in self._jobs:
-            try:
-                self._context.store.when_final(job.name, self._count_down)
-            except UnknownJob:
-                self._count_down(job)
-        return self._give_up
-
-    def _give_up(self) -> None:
-        for job in self._jobs:
-            self._context.store.no_longer(job.name, self._count_down)
-
-    def _count_down(self, _: Job) -> None:
-        with self._lock:
-            self._left -= 1
-            if self._left:
-                return
-        self._done()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import threading
 
 import msgspec
 
 from pman.actions import SMALL_BODY_BYTES, action
+from pman.actions._ends import Countdown, on_each_end
 from pman.actions._selection import discard, select
 from pman.actions.base import ActionContext, ActionRequest, Answer, GiveUp, Later, Outcome
 from pman.auth import Role
-from pman.errors import PmanError, UnknownJob
+from pman.errors import PmanError
 from pman.job.record import Job
 
 _log = logging.getLogger(__name__)
@@ -53,17 +53,12 @@ class _Removal:
     def __init__(self, jobs: list[Job], context: ActionContext, answer: Answer) -> None:
         self._jobs = jobs
         self._context = context
-        self._answer = answer
-        self._left = len(jobs)
         self._problem = ""
-        self._lock = threading.Lock()
+        self._countdown = Countdown(len(jobs), lambda: answer(self._outcome))
 
     def start(self) -> None:
-        for job in self._jobs:
-            try:
-                self._context.store.when_final(job.name, self._hand_over)
-            except UnknownJob:
-                self._hand_over(job)  # somebody else deletes it too; what is left of it goes
+        # One that is gone is deleted by somebody else too; what is left of it goes.
+        on_each_end(self._jobs, self._context, self._hand_over)
 
     def _hand_over(self, job: Job) -> None:
         # The thread that sees a job end must not wait for files or for the disk.
@@ -79,15 +74,9 @@ class _Removal:
             _log.error("job %s was not deleted: %s", job.name, exc)
             problem = str(exc)
         finally:
-            self._count_down(problem)
-
-    def _count_down(self, problem: str) -> None:
-        with self._lock:
-            self._left -= 1
-            self._problem = self._problem or problem
-            if self._left:
-                return
-        self._answer(self._outcome)
+            if problem:  # any of several is good to show
+                self._problem = problem
+            self._countdown.tell()
 
     def _outcome(self) -> Outcome:
         job_id = self._jobs[0].jid

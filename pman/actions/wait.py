@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from pman.actions import SMALL_BODY_BYTES, action
+from pman.actions._ends import on_each_end
 from pman.actions._named import JobIds, JobNames, named
 from pman.actions.base import ActionContext, ActionRequest, Answer, GiveUp, Later, Outcome
-from pman.errors import UnknownJob
 from pman.job.record import Job
 from pman.jobdb.jobview import job_view
 
@@ -61,6 +61,7 @@ class _Waiting:
         self._lock = threading.Lock()
         self._answer: Answer | None = None
         self._stop_timer: Callable[[], None] = lambda: None
+        self._take_back: GiveUp = lambda: None
 
     @property
     def is_done(self) -> bool:
@@ -69,13 +70,10 @@ class _Waiting:
     def start(self, answer: Answer, timeout_s: float) -> GiveUp:
         self._answer = answer
         self._stop_timer = self._context.timers.after(timeout_s, self._give_answer)
-        for name in list(self._open):
-            try:
-                self._context.store.when_final(name, self._ended)
-            except UnknownJob:
-                self._ended(self._jobs[name])
+        ends_of = [self._jobs[name] for name in list(self._open)]
+        self._take_back = on_each_end(ends_of, self._context, self._ended)
         if self._answer is None:  # answered meanwhile, perhaps before the last was subscribed to
-            self._unsubscribe()
+            self._take_back()
         return self._give_up
 
     def outcome(self) -> Outcome:
@@ -117,11 +115,5 @@ class _Waiting:
             answer, self._answer = self._answer, None
         if answer is not None:
             self._stop_timer()
-            self._unsubscribe()
+            self._take_back()
         return answer
-
-    def _unsubscribe(self) -> None:
-        with self._lock:
-            left = list(self._open)
-        for name in left:
-            self._context.store.no_longer(name, self._ended)

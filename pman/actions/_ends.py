@@ -1,0 +1,48 @@
+"""Hears of the ends of some jobs, for one request."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+from pman.actions.base import ActionContext, GiveUp
+from pman.errors import UnknownJob
+from pman.job.record import Job
+from pman.jobdb.store import OnJob
+
+
+def on_each_end(jobs: Iterable[Job], context: ActionContext, tell: OnJob) -> GiveUp:
+    """Have `tell` called with each job once it is final, or gone; at once if it is so already.
+
+    Returns:
+        What takes back those calls that have not been made.
+    """
+    heard_of = list(jobs)
+    for job in heard_of:
+        try:
+            context.store.when_final(job.name, tell)
+        except UnknownJob:
+            tell(job)
+
+    def take_back() -> None:
+        for job in heard_of:
+            context.store.no_longer(job.name, tell)
+
+    return take_back
+
+
+class Countdown:
+    """Calls `done` in the thread that makes the last of `count` calls."""
+
+    def __init__(self, count: int, done: Callable[[], None]) -> None:
+        self._left = count
+        self._done = done
+        self._lock = threading.Lock()
+
+    def tell(self, _: object = None) -> None:
+        """Count one."""
+        with self._lock:
+            self._left -= 1
+            if self._left:
+                return
+        self._done()
