@@ -28,7 +28,8 @@ from pman.cli import (
 )
 from pman.config import Settings, Show, build_parser, parse_arguments, read_arguments
 from pman.errors import ConfigError, StartError
-from pman.options import PATH, TEXT, Kind, Option, number, seconds
+from pman.option_kinds import PATH, TEXT, Kind, number, seconds
+from pman.options import Option
 from pman.wire import MAX_NESTING, is_nested_too_deeply
 
 #: Directives that have a name.

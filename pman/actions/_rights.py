@@ -6,7 +6,7 @@ from pman.actions.base import ActionRequest
 from pman.auth import Caller, Role
 from pman.errors import Forbidden, shown
 from pman.job.spec import JobSpec, spec_from_meta
-from pman.options import RESTRICTABLE
+from pman.option_kinds import RESTRICTABLE
 from pman.settings import Settings
 from pman.wire import HOST
 

@@ -10,12 +10,8 @@ from __future__ import annotations
 
 import collections
 import logging
-import os
 import resource
-import socket as os_socket
-import struct
 import time
-from collections.abc import Callable
 
 import zmq
 
@@ -36,6 +32,7 @@ from pman.services.clients import (
 )
 from pman.services.exchange import Slot
 from pman.services.pump import Piece, Stream
+from pman.services.rawsockets import Descriptor, cut, descriptor_of, peer_of, reset_at_close
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +106,7 @@ class Connection(Client):
         self.body_bytes = 0
         self.charged_bytes = 0
         self.sent_bytes = 0
-        self.descriptor: tuple[int, int] | None = None
+        self.descriptor: Descriptor | None = None
         self.stream: Stream | None = None
         self.peer = ""
 
@@ -123,7 +120,7 @@ class HttpClients(ClientSide[Connection]):
         #: Of requests, complete or not, that have not been answered.
         self.buffered_bytes = 0
         # Closed connections whose last reply may never be read: (when to cut, descriptor).
-        self._closing: collections.deque[tuple[float, tuple[int, int]]] = collections.deque()
+        self._closing: collections.deque[tuple[float, Descriptor]] = collections.deque()
         self._names_peers = logging.getLogger(ACCESS).isEnabledFor(logging.INFO)
         self.meter.buffered_bytes = lambda: self.buffered_bytes
 
@@ -200,7 +197,7 @@ class HttpClients(ClientSide[Connection]):
             if client.deadline < nearest:
                 nearest = client.deadline
         while self._closing and self._closing[0][0] <= now:
-            _cut(self._closing.popleft()[1])
+            cut(self._closing.popleft()[1])
         if self._closing:
             nearest = min(nearest, self._closing[0][0])
         self.next_sweep = max(nearest, now + SWEEP_S)
@@ -247,9 +244,9 @@ class HttpClients(ClientSide[Connection]):
         settings = self.settings
         parser = RequestParser(settings.max_header_bytes, settings.max_body_bytes)
         client = Connection(identity, parser)
-        client.descriptor = _descriptor(frame)
+        client.descriptor = descriptor_of(frame)
         if self._names_peers:
-            client.peer = _peer(frame)
+            client.peer = peer_of(frame)
         self.clients[identity] = client
         self.meter.accepted += 1
         if self.is_draining:
@@ -419,7 +416,7 @@ class HttpClients(ClientSide[Connection]):
     def _cut_stream(self, client: Connection, stream: Stream, now: float) -> None:
         """Close the connection within a reply, so that it is not taken for a whole one."""
         if not stream.is_chunked and client.descriptor is not None:
-            _reset_at_close(client.descriptor)  # its end would be taken for that of the body
+            reset_at_close(client.descriptor)  # its end would be taken for that of the body
         self._drop_slots(client)
         self._leave_stream(client, stream)
         client.is_ended = True
@@ -497,7 +494,7 @@ class HttpClients(ClientSide[Connection]):
         log.warning("a client was dropped: it %s", why)
         self.meter.dropped += 1
         # Closing by an empty frame would wait until the client has read what is on its way.
-        is_cut = client.descriptor is not None and _cut(client.descriptor)
+        is_cut = client.descriptor is not None and cut(client.descriptor)
         if not is_cut:
             self._transmit(client, CLOSE)
             self.forget(client)
@@ -524,49 +521,3 @@ def connection_limit(settings: Settings) -> int:
     if descriptors == resource.RLIM_INFINITY:
         return settings.max_connections
     return max(1, min(settings.max_connections, descriptors - SPARE_DESCRIPTORS))
-
-
-def _descriptor(frame: zmq.Frame) -> tuple[int, int] | None:
-    """Return descriptor and inode of the socket that a frame came from, None when it is gone."""
-    try:
-        number = frame.get(zmq.SRCFD)
-        assert isinstance(number, int)
-        return number, os.fstat(number).st_ino
-    except (OSError, zmq.ZMQError):
-        return None
-
-
-def _peer(frame: zmq.Frame) -> str:
-    """Return the address that a frame came from, "" when libzmq does not know."""
-    try:
-        return str(frame.get("Peer-Address"))
-    except zmq.ZMQError:
-        return ""
-
-
-def _cut(descriptor: tuple[int, int]) -> bool:
-    """Shut down a socket that libzmq owns, which it takes for the client's doing."""
-    return _touch(descriptor, lambda owned: owned.shutdown(os_socket.SHUT_RDWR))
-
-
-def _reset_at_close(descriptor: tuple[int, int]) -> bool:
-    """Have the client see an error where the connection ends. Source: socket(7), SO_LINGER."""
-    no_time = struct.pack("ii", 1, 0)
-    return _touch(
-        descriptor,
-        lambda owned: owned.setsockopt(os_socket.SOL_SOCKET, os_socket.SO_LINGER, no_time),
-    )
-
-
-def _touch(descriptor: tuple[int, int], do: Callable[[os_socket.socket], object]) -> bool:
-    """Do something to a socket that libzmq owns; False when it has gone in the meantime."""
-    number, inode = descriptor
-    try:
-        # First a descriptor of our own: libzmq may close its, and the number be used again.
-        with os_socket.socket(fileno=os.dup(number)) as owned:
-            if os.fstat(owned.fileno()).st_ino != inode:
-                return False
-            do(owned)
-    except OSError:
-        return False
-    return True
