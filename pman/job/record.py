@@ -114,7 +114,8 @@ class Job(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
         priority: Who waits with a higher one is started first.
         hold: Why pman has not given it to its backend, or RELEASED; see `Hold`.
         after: Names of jobs that must end well first and have not yet, or None.
-        not_before: When it may be tried again, or was released, UTC epoch seconds, or None.
+        not_before: When it may be tried again, UTC epoch seconds, or None.
+        released_at: When it was last given a place after a wait, UTC epoch seconds, or None.
         attempt: Which try it is, from 1.
         retries: How many more tries than one it may have.
         backoff_s: Before the second try; doubled for each further one.
@@ -161,6 +162,7 @@ class Job(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     hold: Hold = ""
     after: list[str] | None = None
     not_before: float | None = None
+    released_at: float | None = None
     attempt: int = 1
     retries: int = 0
     backoff_s: float = 0.0
@@ -189,7 +191,7 @@ def as_backend_sees(job: Job) -> Job:
     It has the name of the try, was accepted when it was released, and is NEW when the backend may
     not have it yet.
     """
-    if job.attempt == 1 and job.not_before is None and job.hold != "released":
+    if job.attempt == 1 and job.released_at is None and job.hold != "released":
         return job
     is_new = job.hold == "released" and job.handle is None
     return msgspec.structs.replace(
@@ -197,7 +199,7 @@ def as_backend_sees(job: Job) -> Job:
         name=job.run_name,
         attempt=1,
         state=JobState.NEW if is_new and not job.state.is_final else job.state,
-        accepted_at=job.accepted_at if job.not_before is None else job.not_before,
+        accepted_at=job.accepted_at if job.released_at is None else job.released_at,
     )
 
 

@@ -286,7 +286,7 @@ class JobQueue:
             self._end(job, rules.TIMEOUT, rules.timeout_message(job))
         else:
             message = rules.pending_message(job)
-            if not self._fail(name, rules.PENDING, message, only_if=lambda job: job.is_held):
+            if self._fail(name, rules.PENDING, message, lambda job: job.is_held) is None:
                 self._end(job, rules.PENDING, message)
 
     # --- held jobs ----------------------------------------------------------------------------
@@ -356,7 +356,7 @@ class JobQueue:
             name,
             lambda job: (
                 msgspec.structs.replace(
-                    job, hold="released", reason="", message="", not_before=self._now()
+                    job, hold="released", reason="", message="", released_at=self._now()
                 )
                 if job.is_held
                 else None
@@ -424,6 +424,7 @@ class JobQueue:
         Raises:
             RequestError: It can't be taken as it is; nothing is kept of it.
             BackendError: It was not taken; it has FAILED.
+            SnapshotError: It was not taken, which is not durable: a later daemon may start it.
         """
         try:
             self._backend(job).submit(job)
@@ -433,7 +434,9 @@ class JobQueue:
             self._store.remove([job.name])
             raise
         except BackendError as exc:
-            self._fail(job.name, "submit_failed", exc.message)
+            failed = self._fail(job.name, "submit_failed", exc.message)
+            if failed is not None:  # who hears that it was not taken may submit it elsewhere
+                failed.wait(COMMIT_TIMEOUT_S)
             raise
 
     def _seen_plainly(self, job: Job, seen: Observation) -> Job | None:
@@ -553,17 +556,18 @@ class JobQueue:
         reason: str,
         message: str,
         only_if: Callable[[Job], bool] = lambda _: True,
-    ) -> bool:
-        """Have a job end FAILED that no backend has; return whether it did."""
-        ended = self._change_to_failed(name, reason, message, only_if)
-        if ended is not None:
-            self._ended(ended)
-        return ended is not None
+    ) -> Commit | None:
+        """Have a job end FAILED that no backend has; None: it does not."""
+        failed = self._change_to_failed(name, reason, message, only_if)
+        if failed is None:
+            return None
+        self._ended(failed[0])
+        return failed[1]
 
     def _change_to_failed(
         self, name: str, reason: str, message: str, only_if: Callable[[Job], bool]
-    ) -> Job | None:
-        changed = self._store.change(
+    ) -> tuple[Job, Commit] | None:
+        return self._store.change(
             name,
             lambda job: (
                 merge(job, _end_seen(job, JobState.FAILED, reason, message), self._now)
@@ -571,7 +575,6 @@ class JobQueue:
                 else None
             ),
         )
-        return None if changed is None else changed[0]
 
     def _ended(self, job: Job | None, name: str = "") -> None:
         """Do what follows the end of a job, and of those that end with it.
@@ -631,9 +634,10 @@ class JobQueue:
         how = "is gone" if job is None else f"is {job.state.value}"
         who = f"job {job.jid!r}" if job is not None and job.jid else f"the job {other}"
         message = f"{who}, which it was to follow, {how}"
-        return self._change_to_failed(
+        failed = self._change_to_failed(
             name, "dependency_failed", message, lambda job: job.hold == "after"
         )
+        return None if failed is None else failed[0]
 
     def _on_exchanged(self, gone: Sequence[Job], placed: Sequence[Job]) -> None:
         """Learn that jobs are gone; whoever waits for one waits no more."""
@@ -662,7 +666,7 @@ class JobQueue:
             start_by, end_by = rules.start_deadline(job), rules.end_deadline(job)
             if end_by is not None:
                 is_next |= self._alarms.set(("timeout", job.name), end_by)
-            if job.started_at is not None:
+            if job.started_at is not None and rules.ending_of(job) != rules.PENDING:
                 self._alarms.drop(("pending", job.name))
             elif start_by is not None:
                 is_next |= self._alarms.set(("pending", job.name), start_by)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from queue_harness import THEN, NewQueue
 
-from pman.errors import BackendUnavailable, RequestError, SubmitFailed
+from pman.errors import BackendUnavailable, RequestError, SnapshotError, SubmitFailed
 from pman.job.observation import Observation
 from pman.job.record import Job, new_job
 from pman.job.spec import spec_from_meta
 from pman.job.state import FINAL_STATES, JobState
+from pman.jobdb.database import Database
 
 
 def ends(job: Job) -> tuple[JobState, str, str]:
@@ -137,6 +138,25 @@ def test_a_new_job_that_is_not_taken_gives_its_place_back(new_queue: NewQueue) -
     with pytest.raises(SubmitFailed):
         pman.submit("1", "refuse")
     assert pman.submit("2").state is JobState.RUNNING
+
+
+def test_nobody_hears_that_a_job_was_not_taken_before_the_disk_knows(
+    new_queue: NewQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be submitted elsewhere, and the next daemon would start it here."""
+
+    def no_space(*_: object) -> None:
+        raise SnapshotError("no space left")
+
+    def submit(_: Job) -> None:
+        monkeypatch.setattr(Database, "apply", no_space)
+        raise SubmitFailed("no such image")
+
+    pman = new_queue()
+    monkeypatch.setattr(pman.backend, "submit", submit)
+    with pytest.raises(SnapshotError, match="no space left"):
+        pman.submit("1")
+    monkeypatch.undo()
 
 
 def test_an_idempotent_request_takes_no_place(new_queue: NewQueue) -> None:
@@ -426,6 +446,42 @@ def test_a_job_that_has_started_waits_no_more(new_queue: NewQueue) -> None:
     pman.time += 100
     pman.settle()
     assert pman.job(job).state is JobState.RUNNING
+
+
+def test_a_later_try_that_its_backend_is_not_there_for_waits_no_longer_than_the_first(
+    new_queue: NewQueue,
+) -> None:
+    pman = new_queue()
+    job = pman.submit("job", pendingTimeout=60, retries=1, backoff=10)
+    pman.end(job, 1)
+    pman.backend.is_away = True
+    pman.time += 10
+    pman.until(lambda: pman.job(job).reason == "backend_unavailable", "it was tried in vain")
+    for _ in range(60):
+        pman.time += 1
+        pman.settle()
+    assert ends(pman.wait_state(job, JobState.FAILED)) == (JobState.FAILED, "pending_timeout", "")
+
+
+def test_a_job_that_starts_after_its_time_is_ended_over_a_restart_too(new_queue: NewQueue) -> None:
+    pman = new_queue()
+    seen: list[Observation] = []
+    pman.backend._engine.report = seen.append  # type: ignore[method-assign]
+    job = pman.submit("job", pendingTimeout=60)
+
+    def away(*_: object) -> None:
+        raise BackendUnavailable("the stub is away")
+
+    pman.backend.cancel = away  # type: ignore[method-assign]
+    pman.time = job.accepted_at + 60
+    pman.until(lambda: pman.job(job).reason == "pending_timeout", "its time is over")
+    pman.settle()
+    del pman.backend._engine.__dict__["report"]
+    pman.backend._engine.report(seen[-1])
+    pman.settle()
+    assert ends(pman.job(job)) == (JobState.RUNNING, "pending_timeout", "")
+    pman.restart()
+    assert ends(pman.wait_state(job, JobState.FAILED)) == (JobState.FAILED, "pending_timeout", "")
 
 
 # --- cancel -----------------------------------------------------------------------------------
