@@ -221,8 +221,16 @@ class Exchange:
         if self._request.method == "HEAD" and stream is not None:
             stream.close()
             stream = None
-        headers = (*outcome.headers, ("Cache-Control", "no-store"), ("Vary", "Accept"))
-        return Response(outcome.code, b"", outcome.content_type, headers, stream, has_length=False)
+        # Once each: an action may have set them as well.
+        headers = {**dict(outcome.headers), "Cache-Control": "no-store", "Vary": "Accept"}
+        return Response(
+            outcome.code,
+            b"",
+            outcome.content_type,
+            tuple(headers.items()),
+            stream,
+            has_length=False,
+        )
 
     def _document(self, code: int, body: bytes, headers: tuple[Header, ...]) -> Response:
         """Return JSON: compressed where that is welcome, and not at all if the client has it."""

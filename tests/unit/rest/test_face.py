@@ -17,7 +17,7 @@ from pman.actions import ACTIONS, Action
 from pman.actions.base import ActionContext, ActionRequest, Outcome
 from pman.auth import Role, TokenAuth
 from pman.errors import MalformedRequest
-from pman.http.message import Request
+from pman.http.message import Request, Response
 from pman.jobdb.jobview import JobView, job_view
 
 PROBLEM = "application/problem+json"
@@ -421,6 +421,16 @@ def test_a_stream_is_passed_on(pman: Harness, played: dict[str, Any]) -> None:
     assert answer.stream is played["events"].stream
     assert "ETag" not in answer.headers
     assert (played["events!"]["follow"], played["events!"]["since"]) == (True, 17)
+
+
+def test_a_stream_of_events_has_no_header_twice(pman: Harness) -> None:
+    response = pman.dispatcher.handle(Request("GET", "/api/v2/events?follow=true"))
+    assert isinstance(response, Response)
+    assert response.stream is not None
+    response.stream.close()
+    names = [name for name, _ in response.headers]
+    assert len(names) == len(set(names))
+    assert ("Cache-Control", "no-store") in response.headers
 
 
 def test_a_stream_does_not_begin_for_head(pman: Harness, played: dict[str, Any]) -> None:
