@@ -108,7 +108,7 @@ class Form(Protocol):
 
     @property
     def action(self) -> str:
-        """Name of the action carried out, "" while there is none."""
+        """What it is counted and logged as: name of its action, or of one of REST; or ""."""
 
     def pack(self) -> None:
         """Let go of what the response does not need, as it comes later."""
@@ -199,7 +199,7 @@ class RestForm:
 
     @property
     def action(self) -> str:
-        """Name of the action carried out, "" while there is none."""
+        """What it is counted and logged as, "" while there is no action."""
         return self._exchange.action
 
     def pack(self) -> None:

@@ -124,7 +124,7 @@ class Operations:
         """Count a request that has got its reply.
 
         Args:
-            action: Name of an action that there is, or "" for none.
+            action: Name of an action that there is, or of a route of REST, or "" for none.
         """
         self._note(request, action, response, self._meters.requests)
 

@@ -69,6 +69,7 @@ class Exchange:
         self._target = links.split_target(request.target)
         self._routes: dict[str, Route] = {}
         self._ids: list[str] = []
+        self._route: Route | None = None
         self._call: Call | None = None
         try:
             self._find_routes()
@@ -101,8 +102,9 @@ class Exchange:
 
     @property
     def action(self) -> str:
-        """Name of the action carried out, "" while there is none."""
-        return "" if self._call is None else self._call.route.action
+        """What it is counted and logged as, "" while there is no action."""
+        route = self._route
+        return "" if route is None else route.counted_as or route.action
 
     # --- request --------------------------------------------------------------------------
 
@@ -126,6 +128,7 @@ class Exchange:
                 f"method is {shown(method)}, expected one of {', '.join(self.methods)}",
                 field="method",
             )
+        self._route = route
         action = ACTIONS.get(route.action)
         if action is not None:
             action.check_size(route.action, len(self._request.body))

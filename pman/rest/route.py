@@ -93,6 +93,7 @@ class Route:
         name: `operationId`.
         summary, description: For people.
         action: Name of the action that carries it out, "" for what REST itself knows.
+        counted_as: What metrics and log call it where that is not the name of the action.
         meta: Makes the `meta` of the action.
         answer: Makes the answer of what the action came to.
         reads: Where it finds what the action takes.
@@ -114,6 +115,7 @@ class Route:
     summary: str
     description: str = ""
     action: str = ""
+    counted_as: str = ""
     meta: Callable[[Call], dict[str, Any]] = lambda _: {}
     answer: Callable[[Call, Outcome], Reply]
     reads: Literal["query", "body", ""] = ""

@@ -237,6 +237,7 @@ ROUTES: tuple[Route, ...] = (
         name="getJob",
         summary="One job",
         action="wait",
+        counted_as="show",  # the time that it takes says nothing about those who wait
         meta=_look_meta,
         answer=_first_job,
         answers={200: _JOB},

@@ -11,6 +11,7 @@ import pytest
 from action_harness import Answer, Harness, harness
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse
+from rest_harness import ask
 
 from pman.auth import Caller, TokenAuth
 from pman.http.message import Request, Response
@@ -189,6 +190,30 @@ def test_requests_are_counted_by_what_became_of_them(pman: Harness) -> None:
     assert found["pman_request_duration_seconds_count", (("action", "hello"),)] == 4
     inf = (("action", "hello"), ("le", "+Inf"))
     assert found["pman_request_duration_seconds_bucket", inf] == 4
+
+
+def test_requests_of_rest_are_counted_by_what_they_ask_for(pman: Harness) -> None:
+    pman.run("wait", "a")
+    for path in ("/jobs/a", "/jobs/nobody", "/jobs/a/wait?timeout=0", "/jobs?limit=x", "/nosuch"):
+        ask(pman, "GET", path)
+    ask(pman, "POST", "/jobs", {"cmd": 5})
+    ask(pman, "PUT", "/jobs")
+    found = samples(scrape(pman))
+    counts = {
+        tuple(value for _, value in labels): count
+        for (name, labels), count in found.items()
+        if name == "pman_requests_total"
+    }
+    assert counts == {
+        ("run", "POST", "200"): 1,
+        ("show", "GET", "200"): 1,
+        ("show", "GET", "404"): 1,
+        ("wait", "GET", "200"): 1,
+        ("list", "GET", "400"): 1,
+        ("get", "GET", "404"): 1,
+        ("run", "POST", "400"): 1,
+        ("other", "PUT", "405"): 1,
+    }
 
 
 def test_clients_can_not_make_up_series(pman: Harness) -> None:
