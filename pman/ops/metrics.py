@@ -72,13 +72,14 @@ class _Requests(Collector):
             times.setdefault(kind[0], []).append(histogram)
         yield _counter(
             "pman_requests",
-            "Requests that have been answered.",
+            "Requests that have been answered, or left by their client before that: status 499.",
             ("action", "method", "status"),
             (((action, method, str(status)), n) for (action, method, status), n in counts.items()),
         )
         yield _histogram(
             "pman_request_duration_seconds",
-            "From the last byte of a request to its reply, before that is sent.",
+            "From the last byte of a request to its reply, or the head of a stream, before that is"
+            " sent.",
             ("action",),
             (((action,), histograms) for action, histograms in times.items()),
         )

@@ -121,7 +121,7 @@ class Operations:
     # --- the books ------------------------------------------------------------------------
 
     def note(self, request: Request, action: str, response: Response) -> None:
-        """Count a request that has got its reply.
+        """Count a request that has got its reply, or that nobody waits for any more.
 
         Args:
             action: Name of an action that there is, or of a route of REST, or "" for none.

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from rest_harness import ask
 
 from pman.auth import Caller, TokenAuth
+from pman.http.deferred import Deferred
 from pman.http.message import Request, Response
 from pman.ops.operations import Operations
 
@@ -214,6 +215,16 @@ def test_requests_of_rest_are_counted_by_what_they_ask_for(pman: Harness) -> Non
         ("run", "POST", "400"): 1,
         ("other", "PUT", "405"): 1,
     }
+
+
+def test_who_has_left_before_the_answer_is_counted_as_such(pman: Harness) -> None:
+    pman.run("wait", "a")
+    body = b'{"payload": {"action": "wait", "meta": {"jid": "a"}}}'
+    waits = pman.dispatcher.handle(Request("POST", "/api/v1/cmd", body=body))
+    assert isinstance(waits, Deferred)
+    waits.give_up()
+    labels = (("action", "wait"), ("method", "POST"), ("status", "499"))
+    assert samples(scrape(pman))["pman_requests_total", labels] == 1
 
 
 def test_clients_can_not_make_up_series(pman: Harness) -> None:
