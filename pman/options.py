@@ -147,6 +147,16 @@ OPTIONS: tuple[Option, ...] = (
         help="Has no effect; taken because older versions had it.",
     ),
     Option(
+        flag="--drain",
+        field="drain_s",
+        kind=seconds(),
+        metavar="SECONDS",
+        group="Listening",
+        is_new=True,
+        help="How long requests are still served after the stop was asked for, while /readyz"
+        " already says no.",
+    ),
+    Option(
         flag="--http",
         field="http",
         group="Replies",
@@ -253,6 +263,15 @@ OPTIONS: tuple[Option, ...] = (
         group="Job DB",
         help="Time between two writes of the readable snapshot; less than 0.1 is taken as 0.1. Jobs"
         " are safe without it.",
+    ),
+    Option(
+        flag="--keepEvents",
+        field="keep_events",
+        kind=number(1000, 1_000_000_000),
+        metavar="COUNT",
+        group="Job DB",
+        is_new=True,
+        help="Most events of jobs that are kept; beyond that the oldest are forgotten.",
     ),
     Option(
         flag="--directiveFile",
@@ -655,25 +674,6 @@ OPTIONS: tuple[Option, ...] = (
         default="$HOME/tmp/debug-pman.log",
         group="Log",
         help="File for --debugToFile; its folder is created.",
-    ),
-    Option(
-        flag="--drain",
-        field="drain_s",
-        kind=seconds(),
-        metavar="SECONDS",
-        group="Configuration",
-        is_new=True,
-        help="How long requests are still served after the stop was asked for, while /readyz"
-        " already says no.",
-    ),
-    Option(
-        flag="--keepEvents",
-        field="keep_events",
-        kind=number(1000, 1_000_000_000),
-        metavar="COUNT",
-        group="Configuration",
-        is_new=True,
-        help="Most events of jobs that are kept; beyond that the oldest are forgotten.",
     ),
     Option(
         flag="--config",
