@@ -13,6 +13,7 @@ OPENSHIFT = ["kubernetes>=29,<36", "openshift>=0.13.2,<0.14", "urllib3>=2.3,<3"]
 DEV = [
     "pytest>=9,<10",
     "hypothesis>=6.150,<7",
+    "jsonschema>=4.26,<5",
     "ruff==0.17.6",
     "mypy==2.4.1",
     "import-linter==2.16",

@@ -19,7 +19,7 @@ class BackendsRequest(msgspec.Struct, frozen=True):
 class BackendView(msgspec.Struct, frozen=True, rename="camel"):
     """One place to run jobs."""
 
-    name: str
+    name: Annotated[str, msgspec.Meta(description="`host`, `swarm`, `openshift`")]
     state: Annotated[str, msgspec.Meta(description="`ok`, or why nothing can be run there now")]
     running: Annotated[int, msgspec.Meta(description="the caller's jobs that run")]
     waiting: Annotated[int, msgspec.Meta(description="the caller's jobs that wait")]
@@ -32,7 +32,7 @@ class BackendView(msgspec.Struct, frozen=True, rename="camel"):
 class BackendList(msgspec.Struct, frozen=True):
     """All places to run jobs."""
 
-    backends: list[BackendView]
+    backends: Annotated[list[BackendView], msgspec.Meta(description="in the order of their names")]
 
 
 @action("backends", takes=BackendsRequest)

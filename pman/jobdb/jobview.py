@@ -11,64 +11,72 @@ from pman.jobdb.recordtree import status_word
 
 State = Literal["NEW", "QUEUED", "RUNNING", "COMPLETED", "FAILED", "CANCELED", "LOST"]
 
-Seconds = Annotated[float, msgspec.Meta(description="UTC epoch seconds")]
+
+def _about(text: str) -> msgspec.Meta:
+    return msgspec.Meta(description=text)
 
 
 class PartView(msgspec.Struct, frozen=True, rename="camel"):
     """One command of a host job."""
 
-    cmd: str
-    exit_code: Annotated[
-        int | None, msgspec.Meta(description="negative for the signal that ended it")
-    ] = None
-    started_at: Seconds | None = None
-    ended_at: Seconds | None = None
+    cmd: Annotated[str, _about("piece of the command line")]
+    exit_code: Annotated[int | None, _about("negative for the signal that ended it")] = None
+    started_at: Annotated[float | None, _about("UTC epoch seconds; null before")] = None
+    ended_at: Annotated[float | None, _about("UTC epoch seconds; null before")] = None
 
 
 class WorkerView(msgspec.Struct, frozen=True, rename="camel"):
     """One container of a container job."""
 
-    name: str
-    state: Annotated[str, msgspec.Meta(description="the engine's own word")] = ""
-    exit_code: int | None = None
-    reason: str = ""
-    message: str = ""
+    name: Annotated[str, _about("the engine's name of it: task, pod")]
+    state: Annotated[str, _about("the engine's own word")] = ""
+    exit_code: Annotated[int | None, _about("null while it is not known")] = None
+    reason: Annotated[str, _about("why, as a word of pman; empty: there is nothing to say")] = ""
+    message: Annotated[str, _about("why, in the engine's words")] = ""
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What a client is shown of a job."""
 
-    id: Annotated[str, msgspec.Meta(description="unique name of the job, made by pman")]
-    jid: Annotated[str, msgspec.Meta(description="the client's own id; several jobs may have it")]
-    auid: Annotated[str, msgspec.Meta(description="apparent user")]
-    cmd: str
-    backend: Annotated[str, msgspec.Meta(description="where it runs")]
-    state: State
-    status: Annotated[str, msgspec.Meta(description="the state as a word of 2.2")]
-    reason: Annotated[str, msgspec.Meta(description="why, as a word: `ok`, `error`, ...")]
-    message: Annotated[str, msgspec.Meta(description="why, as a sentence for people")]
-    exit_code: int | None
-    signal: Annotated[int | None, msgspec.Meta(description="number of the signal that ended it")]
-    attempt: Annotated[int, msgspec.Meta(description="which try it is, from 1")]
-    retries: Annotated[int, msgspec.Meta(description="how many further tries it may have")]
-    priority: int
-    labels: dict[str, str]
-    after: Annotated[
-        list[str], msgspec.Meta(description="ids of jobs that must end well first and have not")
+    id: Annotated[str, _about("unique name of the job, made by pman")]
+    jid: Annotated[str, _about("the client's own id; several jobs may have it")]
+    auid: Annotated[str, _about("apparent user")]
+    cmd: Annotated[str, _about("command line, or one that stands for `argv`")]
+    backend: Annotated[str, _about("where it runs")]
+    state: Annotated[
+        State,
+        _about("where it stands; COMPLETED, FAILED, CANCELED and LOST are final, none other is"),
     ]
+    status: Annotated[str, _about("the state as a word of 2.2")]
+    reason: Annotated[str, _about("why, as a word: `ok`, `error`, ...")]
+    message: Annotated[str, _about("why, as a sentence for people")]
+    exit_code: Annotated[
+        int | None,
+        _about("of several parts the last, of several containers the first that is not 0"),
+    ]
+    signal: Annotated[int | None, _about("number of the signal that ended it")]
+    attempt: Annotated[int, _about("which try it is, from 1")]
+    retries: Annotated[int, _about("how many further tries it may have")]
+    priority: Annotated[int, _about("who waits with a higher one is started first")]
+    labels: Annotated[dict[str, str], _about("what the client calls it by")]
+    after: Annotated[list[str], _about("ids of jobs that must end well first and have not")]
     hold: Annotated[
         Literal["", "limit", "after", "retry"],
-        msgspec.Meta(description="why it has not been given to its backend; empty if it has"),
+        _about("why it has not been given to its backend; empty if it has"),
     ]
-    progress: Annotated[
-        float | None, msgspec.Meta(description="share of the work that is done, 0 to 1")
+    progress: Annotated[float | None, _about("share of the work that is done, 0 to 1")]
+    progress_text: Annotated[str, _about("what the job says of its progress")]
+    created_at: Annotated[float, _about("when it was accepted, UTC epoch seconds")]
+    started_at: Annotated[
+        float | None, _about("when the newest try began, UTC epoch seconds; null before")
     ]
-    progress_text: Annotated[str, msgspec.Meta(description="what the job says of its progress")]
-    created_at: Seconds
-    started_at: Seconds | None
-    ended_at: Seconds | None
-    parts: Annotated[list[PartView], msgspec.Meta(description="commands of a host job")]
-    workers: Annotated[list[WorkerView], msgspec.Meta(description="containers of a container job")]
+    ended_at: Annotated[
+        float | None, _about("when the newest try ended, UTC epoch seconds; null before")
+    ]
+    parts: Annotated[
+        list[PartView], _about("commands of a host job, also those that have not begun")
+    ]
+    workers: Annotated[list[WorkerView], _about("containers of a container job")]
 
 
 def job_view(job: Job) -> JobView:

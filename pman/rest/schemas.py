@@ -43,7 +43,7 @@ class EngineKeys(msgspec.Struct, kw_only=True):
 class JobPage(msgspec.Struct):
     """One page of jobs, newest first."""
 
-    jobs: list[JobView]
+    jobs: Annotated[list[JobView], Meta(description="at most `limit` of them")]
     next: Annotated[str | None, Meta(description="`cursor` of the next page, null for the last")]
 
 
@@ -52,17 +52,21 @@ class DryRun(msgspec.Struct, rename="camel"):
 
     dry_run: Annotated[dict[str, Any], Meta(description="the engine's object, or the process")]
     backend: Annotated[str, Meta(description="where it would run")]
+    cmd: Annotated[str, Meta(description="command line, or one that stands for `argv`")]
+    after: Annotated[list[str], Meta(description="ids of jobs that would have to end well first")]
 
 
 class LogRecord(msgspec.Struct, kw_only=True):
     """A piece of what a job has printed, or word that a piece was dropped."""
 
     part: Annotated[int, Meta(description="part or worker, from 0")]
-    stream: Literal["stdout", "stderr"]
+    stream: Annotated[Literal["stdout", "stderr"], Meta(description="what it was printed to")]
     attempt: Annotated[int, Meta(description="which try printed it, from 1")]
     offset: Annotated[int, Meta(description="of its first byte in the stream")]
     next: Annotated[int, Meta(description="offset behind its last byte")]
-    text: str | UnsetType = UNSET
+    text: (
+        Annotated[str, Meta(description="U+FFFD stands for bytes that are not UTF-8")] | UnsetType
+    ) = UNSET
     base64: Annotated[str, Meta(description="instead of `text`")] | UnsetType = UNSET
     dropped: (
         Annotated[tuple[int, int], Meta(description="instead: these bytes are no more")] | UnsetType
@@ -74,11 +78,11 @@ class LogPage(msgspec.Struct, rename="camel"):
     """What a job has printed, or the next of it."""
 
     job: Annotated[str, Meta(description="`id` of the job")]
-    jid: str
+    jid: Annotated[str, Meta(description="the client's own id of the job")]
     state: Annotated[State | None, Meta(description="null: it was deleted meanwhile")]
     cursor: Annotated[str, Meta(description="goes on behind this")]
     is_complete: Annotated[bool, Meta(description="whether nothing will ever follow")]
-    records: list[LogRecord]
+    records: Annotated[list[LogRecord], Meta(description="pieces, in order for each stream")]
 
 
 class EventView(msgspec.Struct, rename="camel", kw_only=True):
@@ -86,26 +90,29 @@ class EventView(msgspec.Struct, rename="camel", kw_only=True):
 
     seq: Annotated[int, Meta(description="number; later events have greater ones")]
     at: Annotated[float, Meta(description="UTC epoch seconds")]
-    kind: Literal["state", "progress", "deleted"]
+    kind: Annotated[
+        Literal["state", "progress", "deleted"],
+        Meta(description="what has changed; `deleted`: the job is forgotten"),
+    ]
     job: Annotated[str, Meta(description="`id` of the job")]
-    jid: str
-    auid: str
-    backend: str
-    state: State
-    reason: str
-    message: str
-    exit_code: int | None
-    signal: int | None
-    attempt: int
-    progress: float | None
-    progress_text: str
-    labels: dict[str, str] | None
+    jid: Annotated[str, Meta(description="the client's own id of the job")]
+    auid: Annotated[str, Meta(description="apparent user of the job")]
+    backend: Annotated[str, Meta(description="where it runs")]
+    state: Annotated[State, Meta(description="as it is after the change")]
+    reason: Annotated[str, Meta(description="why, as a word: `ok`, `error`, ...")]
+    message: Annotated[str, Meta(description="why, as a sentence for people")]
+    exit_code: Annotated[int | None, Meta(description="of the job as a whole")]
+    signal: Annotated[int | None, Meta(description="number of the signal that ended it")]
+    attempt: Annotated[int, Meta(description="which try it is, from 1")]
+    progress: Annotated[float | None, Meta(description="share of the work that is done, 0 to 1")]
+    progress_text: Annotated[str, Meta(description="what the job says of its progress")]
+    labels: Annotated[dict[str, str] | None, Meta(description="what the client calls the job by")]
 
 
 class EventPage(msgspec.Struct, rename="camel"):
     """Events, oldest first."""
 
-    events: list[EventView]
+    events: Annotated[list[EventView], Meta(description="at most `limit` of them")]
     next: Annotated[int, Meta(description="`since` of the next request")]
     first_seq: Annotated[int, Meta(description="number of the oldest event that is kept")]
     gap: Annotated[bool, Meta(description="whether events before these have been forgotten")]
@@ -114,6 +121,6 @@ class EventPage(msgspec.Struct, rename="camel"):
 class Index(msgspec.Struct):
     """Where everything is."""
 
-    name: str
+    name: Annotated[str, Meta(description="always `pman`")]
     version: Annotated[str, Meta(description="of the program")]
     links: Annotated[dict[str, str], Meta(description="operation -> address")]

@@ -1,0 +1,79 @@
+"""The OpenAPI document says what there is, in words as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from action_harness import Harness
+from jobdb_builders import finished_job
+from jsonschema import Draft202012Validator
+from rest_harness import ask
+
+from pman.rest.openapi import build
+
+DOCUMENT = build()
+SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
+
+
+def check(value: Any, schema: dict[str, Any]) -> None:
+    """Check a value against a schema of the document."""
+    Draft202012Validator({**schema, "components": DOCUMENT["components"]}).validate(value)
+
+
+def reference(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def properties(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each property of each schema below a node, with where it is."""
+    if isinstance(node, list):
+        for each in node:
+            yield from properties(each, path)
+    elif isinstance(node, dict):
+        found = node.get("properties", {}) if node.get("type") == "object" else {}
+        for name, schema in found.items():
+            yield f"{path}.{name}", schema
+        for key, value in node.items():
+            yield from properties(value, f"{path}.{key}")
+
+
+def test_every_property_is_described() -> None:
+    found = list(properties(DOCUMENT))
+    assert len(found) > 100
+    assert [path for path, schema in found if not schema.get("description")] == []
+
+
+def test_every_answer_and_every_parameter_is_described() -> None:
+    for operations in DOCUMENT["paths"].values():
+        for operation in operations.values():
+            assert operation["summary"]
+            assert all(each["description"] for each in operation["parameters"])
+            assert all(each["description"] for each in operation["responses"].values())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "name"),
+    [
+        ("GET", "", None, "Index"),
+        ("GET", "/jobs", None, "JobPage"),
+        ("GET", "/jobs/a", None, "JobView"),
+        ("GET", "/jobs/nobody", None, "Problem"),
+        ("GET", "/jobs/a/logs", None, "LogPage"),
+        ("GET", "/events?since=0", None, "EventPage"),
+        ("GET", "/backends", None, "BackendList"),
+        ("POST", "/jobs?dryRun=true", {"cmd": "true"}, "DryRun"),
+    ],
+)
+def test_an_answer_has_what_its_schema_says_and_no_more(
+    pman: Harness, method: str, path: str, body: Any, name: str
+) -> None:
+    pman.store.load([finished_job("a", codes=(0, 3))])
+    answer = ask(pman, method, path, body).json
+    check(answer, reference(name))
+    assert set(answer) <= set(SCHEMAS[name]["properties"])
+    pairs = [(answer.get("jobs"), "JobView"), (answer.get("events"), "EventView")]
+    for entries, of in pairs:
+        for entry in entries or ():
+            assert set(entry) == set(SCHEMAS[of]["properties"])
