@@ -8,10 +8,11 @@ from pman.errors import InvalidTransition
 
 
 class JobState(enum.Enum):
-    """Where a job stands. The value is the spelling on disk."""
+    """Where a job stands; COMPLETED, FAILED, CANCELED and LOST are final."""
 
+    # The docstring is shown to clients. The values are the spelling on the wire and on disk.
     NEW = "NEW"  #: durable, not yet given to its backend
-    QUEUED = "QUEUED"  #: the backend has it and has not started it
+    QUEUED = "QUEUED"  #: waits: pman holds it, or its backend has it and has not started it
     RUNNING = "RUNNING"  #: at least one part or worker runs
     COMPLETED = "COMPLETED"  #: every part and worker returned 0
     FAILED = "FAILED"  #: ended with another code, or could not be started

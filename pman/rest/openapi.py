@@ -45,8 +45,9 @@ _JOB_ID = {
 _IF_NONE_MATCH = "the `ETag` of what the client has: answered with 304 if that is still the same"
 
 _DESCRIPTION = """\
-Jobs on the host, on Docker Swarm and on OpenShift or Kubernetes. Each operation is an action of
-pman's payload form. GET may be HEAD everywhere; errors are problem documents of RFC 9457."""
+Jobs on the host, on Docker Swarm and on OpenShift or Kubernetes. Each operation on them is an
+action of the JSON form of `POST /api/v1/cmd`. GET may be HEAD everywhere; errors are problem
+documents of RFC 9457."""
 
 
 @functools.cache
