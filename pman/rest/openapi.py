@@ -106,6 +106,9 @@ def _body_schema(route: Route, asked: dict[str, Schema]) -> Schema:
     """Return the schema of a body: what the action takes, and what else REST knows."""
     schema = asked[route.takes.__name__]
     properties = {**schema["properties"], **asked[route.own_body.__name__]["properties"]}
+    for name, default in route.optional.items():
+        text = f"{properties[name]['description']} Default: {default}."
+        properties[name] = {**properties[name], "description": text}
     return {
         "title": route.body_name,
         "type": "object",

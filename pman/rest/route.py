@@ -98,9 +98,9 @@ class Route:
         answer: Makes the answer of what the action came to.
         reads: Where it finds what the action takes.
         hidden: Of that, what REST itself knows.
-        optional: What the action needs, and REST has a default for.
+        optional: What the action needs, and REST has a default for: name -> that, for people.
         own_query: What the query is read as where it is not what the action takes.
-        own_body: What the body holds beside what the action takes.
+        own_body: What the body holds beside what the action takes, or what that says less of.
         body_name: Name of the schema of its body.
         needs_body: Whether there has to be one.
         media: What it can answer with, the usual one first; never `Problem`'s.
@@ -120,7 +120,7 @@ class Route:
     answer: Callable[[Call, Outcome], Reply]
     reads: Literal["query", "body", ""] = ""
     hidden: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
+    optional: Mapping[str, str] = dataclasses.field(default_factory=dict)
     own_query: type[msgspec.Struct] = schemas.Nothing
     own_body: type[msgspec.Struct] = schemas.Nothing
     body_name: str = ""
@@ -148,4 +148,5 @@ class Route:
             return []
         kinds = (self.takes, self.own_body)
         fields = [field for kind in kinds for field in msgspec.structs.fields(kind)]
-        return [each.encode_name for each in fields if each.encode_name not in self.hidden]
+        names = dict.fromkeys(field.encode_name for field in fields)
+        return [name for name in names if name not in self.hidden]

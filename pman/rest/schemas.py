@@ -22,16 +22,76 @@ class CreateQuery(msgspec.Struct, rename="camel"):
     dry_run: Annotated[bool, Meta(description="Say what would be made, and make nothing.")] = False
 
 
-class EngineKeys(msgspec.Struct, kw_only=True):
-    """Keys of `run` that only backends of containers read."""
+class ContainerTarget(msgspec.Struct):
+    """What a container job runs."""
 
+    image: Annotated[str, Meta(description="Name of the image, as the engine knows it.")]
+
+
+class ContainerEnv(msgspec.Struct, kw_only=True, rename="camel"):
+    """Settings of a container job, in the place where 2.2 has them."""
+
+    share_dir: Annotated[
+        str | None,
+        Meta(
+            description="Absolute path of the folder for `/share`. On swarm it is one as pman sees"
+            " it, and the job waits until it is there; on openshift only its last part counts, and"
+            " only with `--storageType hostPath`. Default: no folder."
+        ),
+    ] = None
+    service_name: Annotated[
+        str | None, Meta(description="Name of the service on swarm. Default: made from `jid`.")
+    ] = None
+
+
+class ContainerManager(msgspec.Struct, kw_only=True):
+    """What makes the service, in 2.2."""
+
+    env: Annotated[ContainerEnv | None, Meta(description="Settings of the job.")] = None
+    image: Annotated[
+        str | None, Meta(description="Image of the manager, for `--swarmManager container` only.")
+    ] = None
+    app: Annotated[
+        str | None, Meta(description="Script of the manager, for `--swarmManager container` only.")
+    ] = None
+
+
+class Container(msgspec.Struct, kw_only=True, rename="camel"):
+    """What a container job is run in. Other keys, at any depth, are kept and not used."""
+
+    target: Annotated[ContainerTarget, Meta(description="What to run.")]
+    manager: Annotated[ContainerManager | None, Meta(description="How to run it.")] = None
+    unique_name: Annotated[
+        bool,
+        Meta(description="Whether the object on the engine gets a name that no other job has."),
+    ] = False
+
+
+class JobKeys(msgspec.Struct, kw_only=True):
+    """Keys of `run` that backends of containers read; `RunOptions` says little of them."""
+
+    container: Annotated[
+        Container | None, Meta(description="What to run it in; without it, on the host.")
+    ] = None
     number_of_workers: Annotated[int | str, Meta(description="Containers of the job.")] = 1
     cpu_limit: (
-        Annotated[int | str, Meta(description="Thousandths of a CPU for each container.")]
+        Annotated[
+            int | str,
+            Meta(
+                description="Thousandths of a CPU for each container. Default: no limit on swarm,"
+                " 2000 on openshift."
+            ),
+        ]
         | UnsetType
     ) = UNSET
     memory_limit: (
-        Annotated[int | str, Meta(description="MiB for each container, or with a unit.")]
+        Annotated[
+            int | str,
+            Meta(
+                description="MiB for each container, or with a unit such as `Gi`. Default: no limit"
+                " on swarm, 1024 on openshift."
+            ),
+        ]
         | UnsetType
     ) = UNSET
     gpu_limit: Annotated[int | str, Meta(description="GPUs for each container.")] = 0
