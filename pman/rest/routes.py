@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import uuid
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from pman import __version__
 from pman.actions.backends import BackendList
@@ -145,12 +147,38 @@ def _nothing(call: Call, outcome: Outcome) -> Reply:
 # --- the table ------------------------------------------------------------------------------
 
 _JOB = Answer(means="The job.", content={JSON: JobView})
+_RECORD_LINES = Annotated[
+    str,
+    Meta(
+        description="One JSON object a line, each a `LogRecord` with its `cursor`. The last line is"
+        ' `{"end": true, "state": ..., "exitCode": ..., "cursor": ...}`, with null for the state of'
+        " a job that was deleted. Without that line, which `limit` leaves out too, there may be"
+        " more: ask again with the last cursor."
+    ),
+]
+_OUTPUT = Annotated[
+    str,
+    Meta(
+        description="The bytes of one stream, up to a gap or the end; with `follow` until the job"
+        " has ended."
+    ),
+]
+_SERVER_SENT = Annotated[
+    str,
+    Meta(
+        description="Server-sent events: `id` is the number of the event, `event` its kind, `data`"
+        " an `EventView` on one line. An event of the kind `gap`, with"
+        ' `{"firstSeq": ...}`, says that events behind `since` have been forgotten; an `id` alone'
+        " how far pman has looked; a comment, after 15 seconds, that the connection lives. It has"
+        " no last line: it goes on until the client closes, or pman stops."
+    ),
+]
 _LAST_EVENT_ID = {"Last-Event-ID": "as `since`, from a client that connects again"}
 _EVENTS = {
     200: Answer(
         means="Events, oldest first; or all that come, as server-sent events, by `Accept` or "
         "with `follow`.",
-        content={JSON: schemas.EventPage, SSE: str},
+        content={JSON: schemas.EventPage, SSE: _SERVER_SENT},
     )
 }
 
@@ -302,7 +330,12 @@ ROUTES: tuple[Route, ...] = (
             200: Answer(
                 means="By `Accept`: records; the same one a line, as they come, as with `follow`; "
                 "or the bytes of one stream, `stdout` by default, as with `raw`.",
-                content={JSON: schemas.LogPage, NDJSON: str, TEXT: str, BYTES: str},
+                content={
+                    JSON: schemas.LogPage,
+                    NDJSON: _RECORD_LINES,
+                    TEXT: _OUTPUT,
+                    BYTES: _OUTPUT,
+                },
                 headers={"Pman-Offset": "offset of the first of the bytes, where it is bytes"},
             )
         },
