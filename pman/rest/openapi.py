@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from pman import __version__
-from pman.rest import links, problems
+from pman.rest import examples, links, problems
 from pman.rest.reading import Spelling, spellings
 from pman.rest.route import JSON, Answer, Route
 from pman.rest.routes import ROUTES
@@ -65,6 +65,8 @@ def build() -> dict[str, Any]:
         paths.setdefault(route.path or "/", {})[route.method.lower()] = operation
         if route.reads == "body":
             schemas[route.body_name] = _body_schema(route, asked)
+    for example in examples.ANSWERS:
+        schemas[type(example).__name__]["examples"] = [msgspec.to_builtins(example)]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -125,8 +127,8 @@ def _operation(route: Route, query: Schema) -> dict[str, Any]:
     operation["parameters"] = _parameters(route, query)
     if route.reads == "body":
         content: dict[str, Any] = {"schema": {"$ref": _REFERENCE.format(name=route.body_name)}}
-        if route.example is not None:
-            content["examples"] = {"usual": {"value": route.example}}
+        if route.examples:
+            content["examples"] = {name: {"value": body} for name, body in route.examples.items()}
         operation["requestBody"] = {"required": route.needs_body, "content": {JSON: content}}
     operation["responses"] = _responses(route)
     return operation

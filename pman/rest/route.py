@@ -106,7 +106,7 @@ class Route:
         media: What it can answer with, the usual one first; never `Problem`'s.
         answers: By status code; errors that any operation may have are added.
         headers: Request headers that it looks at: name -> description.
-        example: A body that works.
+        examples: Bodies that work: what each shows -> the body.
     """
 
     method: str
@@ -128,7 +128,7 @@ class Route:
     media: tuple[str, ...] = (JSON,)
     answers: Mapping[int, Answer]
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    example: Mapping[str, Any] | None = None
+    examples: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def takes(self) -> type[msgspec.Struct]:

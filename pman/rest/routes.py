@@ -17,7 +17,7 @@ from pman.actions.backends import BackendList
 from pman.actions.base import Outcome
 from pman.errors import KeyReused, PmanError, UnknownJob
 from pman.jobdb.jobview import JobView, job_view
-from pman.rest import idempotency, links, schemas
+from pman.rest import examples, idempotency, links, schemas
 from pman.rest.route import JSON, PROBLEM, Answer, Call, Reply, Route
 
 NDJSON = "application/x-ndjson"
@@ -240,7 +240,7 @@ ROUTES: tuple[Route, ...] = (
             "Idempotency-Key": "makes it safe to repeat this request: the same key with the same "
             "body is answered with the first job, as long as pman keeps it"
         },
-        example={"cmd": "echo hello", "jid": "greeting", "labels": {"team": "blue"}},
+        examples=examples.JOBS,
     ),
     Route(
         method="GET",
@@ -299,7 +299,7 @@ ROUTES: tuple[Route, ...] = (
             415: Answer(means="The body is not `application/json`.", content=PROBLEM),
             502: Answer(means="The engine did not do it.", content=PROBLEM),
         },
-        example={"grace": 5},
+        examples={"usual": {"grace": 5}},
     ),
     Route(
         method="GET",

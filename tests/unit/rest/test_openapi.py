@@ -57,6 +57,29 @@ def test_every_answer_and_every_parameter_is_described() -> None:
                     assert schema.get("type") != "string" or schema["description"]
 
 
+def request_examples() -> list[Any]:
+    return [
+        pytest.param(content["schema"], example["value"], id=f"{operation['operationId']}-{name}")
+        for operations in DOCUMENT["paths"].values()
+        for operation in operations.values()
+        for content in operation.get("requestBody", {}).get("content", {}).values()
+        for name, example in content["examples"].items()
+    ]
+
+
+@pytest.mark.parametrize(("schema", "body"), request_examples())
+def test_a_body_that_is_shown_is_one(schema: dict[str, Any], body: Any) -> None:
+    check(body, schema)
+
+
+@pytest.mark.parametrize(
+    "name", ["DryRun", "EventPage", "JobPage", "JobView", "LogPage", "Problem"]
+)
+def test_an_answer_that_is_shown_is_one(name: str) -> None:
+    (example,) = SCHEMAS[name]["examples"]
+    check(example, reference(name))
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "name"),
     [
