@@ -27,7 +27,7 @@ _ERRORS = {
     401: "No valid token.",
     403: "The token does not give that right, or this pman does not allow it.",
     406: "Nothing that `Accept` names can be answered.",
-    408: "The request was not complete in time.",
+    408: "The request was not complete in time. In the form of `POST /api/v1/cmd`.",
     413: "The body is too large.",
     431: "The head is too large.",
     500: "A fault of pman; its log says more.",
@@ -175,7 +175,9 @@ def _responses(route: Route) -> dict[str, Any]:
     if "{id}" in route.path:
         answers[404] = Answer(means="There is no such job.", content=problem)
     for code, means in _ERRORS.items():
-        answers.setdefault(code, Answer(means=means, content=problem))
+        # Of what is not whole nobody knows that it is for REST.
+        content = {} if code == HTTPStatus.REQUEST_TIMEOUT else problem
+        answers.setdefault(code, Answer(means=means, content=content))
     return {str(code): _response(route, code, answers[code]) for code in sorted(answers)}
 
 

@@ -24,9 +24,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     status: Annotated[int, msgspec.Meta(description="the status code", ge=400, le=599)]
     detail: Annotated[str, msgspec.Meta(description="what was found where, and what was expected")]
     instance: Annotated[str, msgspec.Meta(description="path of the request")]
-    kind: Annotated[
-        str, msgspec.Meta(description="the `error.type` of the payload form, for programs")
-    ]
+    kind: Annotated[str, msgspec.Meta(description="the kind of error as a word, for programs")]
     field: Annotated[
         str | msgspec.UnsetType,
         msgspec.Meta(description="parameter, header or part of the body at fault"),
