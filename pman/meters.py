@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 #: Upper bounds of times of requests, seconds. Some wait for a job to end.
 REQUEST_BOUNDS_S = (
@@ -24,6 +24,11 @@ COMMIT_BOUNDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0)
 
 #: Stands for a name that pman does not know, so that clients can't make up series.
 OTHER = "other"
+
+#: Why a call to an engine, or to the shepherd, has failed: it can't be asked or can't do it now; no
+#: whole answer came, so that it may have been done; it said no; something nobody has thought of.
+UNAVAILABLE, UNANSWERED, REFUSED, FAILED = "unavailable", "unanswered", "refused", "failed"
+REASONS = (UNAVAILABLE, UNANSWERED, REFUSED, FAILED)
 
 #: What tells requests apart: action, method, status.
 RequestKind = tuple[str, str, int]
@@ -138,6 +143,32 @@ class CommitMeter:
         self.times = Histogram(COMMIT_BOUNDS_S)
         self.sizes = Histogram(COMMIT_BOUNDS)
         self.failures = 0
+
+
+class ErrorMeter:
+    """Failed calls of one backend, by call and reason. Thread-safe: they are few."""
+
+    __slots__ = ("_counts", "_lock")
+
+    def __init__(self, calls: Iterable[str]) -> None:
+        """Prepare.
+
+        Args:
+            calls: All that there are; each has its counts from the start, or a rate would miss the
+                first failure.
+        """
+        self._lock = threading.Lock()
+        self._counts = {(call, reason): 0 for call in calls for reason in REASONS}
+
+    def add(self, call: str, reason: str) -> None:
+        """Count one failure; from any thread."""
+        with self._lock:
+            self._counts[call, reason] += 1
+
+    def counts(self) -> list[tuple[tuple[str, str], int]]:
+        """Return how often each call has failed for each reason; from any thread."""
+        with self._lock:
+            return list(self._counts.items())
 
 
 class Meters:

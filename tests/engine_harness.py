@@ -95,7 +95,8 @@ class Rig:
             state_path=self.folder / "state",
             output=self.output,
         )
-        backend = kind(context, FakeEngine(self.world), self.timing)
+        self.engine = FakeEngine(self.world)
+        backend = kind(context, self.engine, self.timing)
         backend.start(self.recorder.observe)
         self._open.append(backend)
         self.backend = backend

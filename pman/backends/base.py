@@ -16,6 +16,7 @@ from pman.config import Settings
 from pman.job.observation import Observation
 from pman.job.record import Job, as_backend_sees
 from pman.job.spec import JobSpec
+from pman.meters import ErrorMeter
 from pman.output import OutputFiles
 
 #: Takes what a backend sees; what it returns is not looked at.
@@ -40,13 +41,21 @@ class BackendContext:
 
 
 class Backend(abc.ABC):
-    """One place to run jobs. `job.name` is the key everywhere; `jid` is only shown to people."""
+    """One place to run jobs. `job.name` is the key everywhere; `jid` is only shown to people.
+
+    Attributes:
+        errors: What has failed of its `calls`.
+    """
 
     #: Spelling in `--container-env`, in records and in replies.
     name: ClassVar[str]
 
+    #: What it asks of its engine, or of the shepherd, as far as that may fail.
+    calls: ClassVar[tuple[str, ...]] = ()
+
     def __init__(self, context: BackendContext) -> None:
         self.context = context
+        self.errors = ErrorMeter(self.calls)
 
     @abc.abstractmethod
     def start(self, observe: Observer) -> None:

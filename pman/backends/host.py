@@ -25,7 +25,8 @@ from pman.job.record import HostFacts, Job
 from pman.job.shell import split_compound
 from pman.job.spec import JobSpec, spec_from_meta
 from pman.job.state import JobState
-from pman.shepherd.client import Link
+from pman.meters import REFUSED, UNANSWERED
+from pman.shepherd.client import CONNECT, WATCH, Link
 from pman.shepherd.launch import public_environment
 from pman.shepherd.place import Place
 from pman.shepherd.protocol import (
@@ -48,6 +49,8 @@ MAX_COMMAND_BYTES = 128 * 1024
 MAX_PARTS = 1000
 #: How long `submit` waits for the shepherd, seconds.
 SUBMIT_TIMEOUT_S = 20.0
+#: What may be refused, or not answered in time, beside what the link counts.
+SUBMIT = "submit"
 #: Most jobs that are remembered as canceled before they were submitted; the oldest go. Few of them
 #: are submitted at all: the queue does not give away what it finds canceled.
 MAX_WITHDRAWN = 1024
@@ -81,6 +84,7 @@ class HostBackend(Backend):
     """Runs jobs with `/bin/sh` on this machine, as this user, in this working directory."""
 
     name = "host"
+    calls = (CONNECT, WATCH, SUBMIT)
 
     def __init__(self, context: BackendContext) -> None:
         super().__init__(context)
@@ -99,7 +103,7 @@ class HostBackend(Backend):
             cwd=path_text(os.getcwd()),  # noqa: PTH109, text of any bytes
             max_output_bytes=context.settings.max_output_bytes,
         )
-        self._link = Link(Place(context.state_path), hello, self)
+        self._link = Link(Place(context.state_path), hello, self, self.errors)
 
     def start(self, observe: Observer) -> None:
         """Begin to watch; the shepherd is found or started in the background."""
@@ -144,6 +148,7 @@ class HostBackend(Backend):
         if self._link.failure is not None:
             self._give_up(job.name, self._link.failure)
         elif not entry.confirmed.wait(SUBMIT_TIMEOUT_S):
+            self.errors.add(SUBMIT, UNANSWERED)
             self._give_up(job.name, BackendUnavailable("the shepherd did not take the job in time"))
         with self._lock:
             entry.is_left = True
@@ -240,6 +245,7 @@ class HostBackend(Backend):
         elif isinstance(event, Update):
             self._update(event)
         elif isinstance(event, Refused):
+            self.errors.add(SUBMIT, REFUSED)
             self._give_up(event.name, SubmitFailed(event.message))
 
     def on_failure(self, failure: BackendUnavailable) -> None:

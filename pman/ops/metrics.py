@@ -172,6 +172,16 @@ class _Parts(Collector):
             ("backend",),
             (((name,), backend.outages) for name, backend in backends),
         )
+        yield _counter(
+            "pman_engine_errors",
+            "Calls to an engine, or to the shepherd, that have failed.",
+            ("backend", "call", "reason"),
+            (
+                ((name, *which), count)
+                for name, backend in backends
+                for which, count in backend.errors.counts()
+            ),
+        )
 
 
 class _Jobs(Collector):

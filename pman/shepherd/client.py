@@ -15,6 +15,7 @@ from typing import Protocol
 import zmq
 
 from pman.errors import BackendUnavailable
+from pman.meters import FAILED, UNAVAILABLE, ErrorMeter
 from pman.shepherd.line import Line
 from pman.shepherd.place import Place
 from pman.shepherd.protocol import VERSION, Command, Event, Hello, Settled, Welcome
@@ -25,6 +26,9 @@ _log = logging.getLogger(__name__)
 RETRY_S = 5.0
 #: How long the thread may take to end, seconds.
 CLOSE_TIMEOUT_S = 4.0
+
+#: What a link counts the failures of: to find or start a shepherd, to hear from one.
+CONNECT, WATCH = "connect", "watch"
 
 
 class Listener(Protocol):
@@ -48,19 +52,21 @@ class Link:
         outages: How often there has been none.
     """
 
-    def __init__(self, place: Place, hello: Hello, listener: Listener) -> None:
+    def __init__(self, place: Place, hello: Hello, listener: Listener, errors: ErrorMeter) -> None:
         """Make a link that is not open.
 
         Args:
             place: Where the shepherd works.
             hello: What to greet it with.
             listener: Is told what it says.
+            errors: Counts what fails.
         """
         self.failure: BackendUnavailable | None = None
         self.outages = 0
         self._place = place
         self._hello = hello
         self._listener = listener
+        self._errors = errors
         self._posts: deque[Command | Callable[[], None]] = deque()
         self._posts_lock = threading.Lock()  # keeps posts off a descriptor that was closed
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -114,9 +120,11 @@ class Link:
                     if self._connect(context):
                         self._talk()
                 except BackendUnavailable as exc:
+                    self._errors.add(CONNECT, UNAVAILABLE)
                     self._fail(exc)
                 except Exception as exc:  # noqa: BLE001  # without this thread no job would end
                     _log.exception("the talk with the shepherd broke off; it is begun anew")
+                    self._errors.add(WATCH, FAILED)
                     self._fail(BackendUnavailable(f"the talk with the shepherd broke off: {exc!r}"))
                 finally:
                     self._hang_up()
@@ -192,6 +200,7 @@ class Link:
                 # What it had said before it ended has been taken: the socket is empty.
                 _log.warning("the shepherd (%s) has ended", line.name)
                 line.is_ended = True
+                self._errors.add(WATCH, UNAVAILABLE)
                 return False
         self._drop_idle()
         return True

@@ -227,6 +227,10 @@ def test_children_left_behind_run_on_and_do_not_hold_the_job(
     assert wait_gone(left_behind)
 
 
+def failures(backend: HostBackend) -> dict[tuple[str, str], int]:
+    return {which: count for which, count in backend.errors.counts() if count}
+
+
 def test_the_shepherd_is_killed(host: Host, fifo: Callable[[], str]) -> None:
     """A running job is followed to its end, with its code and further parts; new jobs run."""
     backend = host.backend()
@@ -244,6 +248,7 @@ def test_the_shepherd_is_killed(host: Host, fifo: Callable[[], str]) -> None:
     assert (after.exit_code, ended.exit_code) == (6, 5)
     assert running.state is JobState.RUNNING
     assert host.shepherd() != first
+    assert failures(backend) == {("watch", "unavailable"): 1}
 
     assert running.parts[0].pid is not None
     os.killpg(running.parts[0].pid, signal.SIGKILL)
@@ -456,7 +461,9 @@ def test_a_fault_of_ours_in_the_talk_with_the_shepherd_costs_no_job(
         whole(self, event)
 
     monkeypatch.setattr(HostBackend, "on_event", once_at_fault)
-    job = host.run(host.backend(), "exit 5")
+    backend = host.backend()
+    job = host.run(backend, "exit 5")
     host.recorder.wait(job)
     assert (job.state, job.exit_code) == (JobState.FAILED, 5)
     assert "ZeroDivisionError: inside" in caplog.text
+    assert failures(backend) == {("watch", "failed"): 1}

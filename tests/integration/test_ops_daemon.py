@@ -37,6 +37,11 @@ def scrape(daemon: DaemonProcess) -> Samples:
     }
 
 
+def engine_errors(found: Samples, backend: str, call: str, reason: str) -> float:
+    labels = (("backend", backend), ("call", call), ("reason", reason))
+    return found["pman_engine_errors_total", labels]
+
+
 def json_lines(daemon: DaemonProcess, logger: str) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in daemon.log_text().splitlines()]
     return [line for line in lines if line["logger"] == logger]
@@ -112,6 +117,26 @@ def test_a_dropped_and_a_refused_client_are_counted(new_daemon: NewDaemon) -> No
     assert scrape(daemon)["pman_connections_refused_total", ()] >= 1
 
 
+def test_an_engine_that_is_not_there_is_counted_by_call_and_reason(
+    new_daemon: NewDaemon, tmp_path: Path
+) -> None:
+    environment = {"DOCKER_HOST": f"unix://{tmp_path}/no-socket"}
+    daemon = new_daemon(container_env="swarm", environment=environment)
+    wait_until(
+        lambda: engine_errors(scrape(daemon), "swarm", "connect", "unavailable") >= 2,
+        "it was tried twice",
+    )
+    container = {"target": {"image": "some/image"}, "manager": {"env": {}}}
+    assert daemon.run("true", "secret-jid", container=container).status == 503
+    assert daemon.run("true", "here").status == 200
+    found = scrape(daemon)
+    errors = {key[1]: count for key, count in found.items() if key[0] == "pman_engine_errors_total"}
+    failed = {dict(labels)["call"] for labels, count in errors.items() if count}
+    assert failed == {"connect"}  # nothing else was asked of it
+    assert found["pman_backend_outages_total", (("backend", "swarm"),)] == 1
+    assert not any("secret" in str(key) for key in found)
+
+
 # --- ready ----------------------------------------------------------------------------------
 
 
@@ -133,6 +158,8 @@ def test_not_ready_without_a_shepherd(new_daemon: NewDaemon) -> None:
     found = scrape(daemon)
     assert found["pman_backend_up", (("backend", "host"),)] == 0
     assert found["pman_backend_outages_total", (("backend", "host"),)] == 1
+    assert engine_errors(found, "host", "connect", "unavailable") >= 1
+    assert engine_errors(found, "host", "submit", "refused") == 0
     (folder / "jobs").chmod(0o700)
     wait_until(lambda: daemon.request("GET", "/readyz").status == 200, "it is ready")
 

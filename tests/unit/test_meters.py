@@ -6,7 +6,15 @@ import threading
 
 import pytest
 
-from pman.meters import REQUEST_BOUNDS_S, Histogram, RequestMeter, SharedRequestMeter
+from pman.meters import (
+    REFUSED,
+    REQUEST_BOUNDS_S,
+    UNANSWERED,
+    ErrorMeter,
+    Histogram,
+    RequestMeter,
+    SharedRequestMeter,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,3 +58,21 @@ def test_threads_do_not_take_each_others_counts() -> None:
         thread.join()
     ((_, times),) = meter.kinds()
     assert sum(times.counts) == 8000
+
+
+def test_each_failure_has_its_count_from_the_start() -> None:
+    meter = ErrorMeter(("create", "look"))
+    assert len(meter.counts()) == 8
+    assert {count for _, count in meter.counts()} == {0}
+    meter.add("create", REFUSED)
+    meter.add("create", REFUSED)
+    meter.add("look", UNANSWERED)
+    assert {which: count for which, count in meter.counts() if count} == {
+        ("create", "refused"): 2,
+        ("look", "unanswered"): 1,
+    }
+
+
+def test_what_no_call_is_has_no_count() -> None:
+    with pytest.raises(KeyError):
+        ErrorMeter(("create",)).add("made up", REFUSED)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pman.backends._engine.counted import CALLS, CountedEngine
 from pman.backends._engine.creating import Ticket, engine_path
 from pman.backends._engine.entries import Entry
 from pman.backends._engine.jobs import Jobs
@@ -45,6 +46,8 @@ class EngineBackend(Backend):
     the containers have ended by then, what the engine shows is reported, an end by a signal.
     """
 
+    calls = CALLS
+
     #: Whether a job waits until its `shareDir` is there, in pman's own file system.
     waits_for_share: ClassVar[bool] = True
 
@@ -52,18 +55,18 @@ class EngineBackend(Backend):
         self, context: BackendContext, engine: Engine, timing: Timing | None = None
     ) -> None:
         super().__init__(context)
-        self._engine = engine
+        self._engine = CountedEngine(engine, self.errors)
         self._timing = timing or Timing()
         self._mover = Mover(f"{self.name}-mover")
         self._outage = Outage(self.name, on_up=lambda: self._mover.post(self._jobs.kick))
         self._peeks = Peeks(self._timing.peek_s)
         max_bytes = context.settings.max_output_bytes
-        self._lives = Lives(self.name, engine, context.output, max_bytes, self._timing)
+        self._lives = Lives(self.name, self._engine, context.output, max_bytes, self._timing)
         self._jobs = Jobs(
             Parts(
                 context=context,
                 name=self.name,
-                engine=engine,
+                engine=self._engine,
                 mover=self._mover,
                 outage=self._outage,
                 timing=self._timing,
@@ -73,7 +76,7 @@ class EngineBackend(Backend):
                 waits_for_share=self.waits_for_share,
             )
         )
-        self._watcher = Watcher(self.name, engine, self._outage, self._changed, self._timing)
+        self._watcher = Watcher(self.name, self._engine, self._outage, self._changed, self._timing)
         engine.may_replace = self._jobs.may_replace
 
     # --- the contract -----------------------------------------------------------------------

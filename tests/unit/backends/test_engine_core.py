@@ -227,10 +227,10 @@ def test_a_name_stays_taken_while_the_end_is_not_durable(rig: Rig) -> None:
 
 
 def test_a_name_of_an_unknown_job_is_not_free_before_the_jobs_are_known(rig: Rig) -> None:
-    assert not rig.backend._engine.may_replace("unknown")
+    assert not rig.engine.may_replace("unknown")
     rig.backend.reconcile([])
     rig.marked()
-    assert rig.backend._engine.may_replace("unknown")
+    assert rig.engine.may_replace("unknown")
 
 
 # --- the share ----------------------------------------------------------------------------

@@ -78,6 +78,10 @@ class Rig:
         self.backend.on_event(Snapshot(JobRecord(name=job.name, folder="", boot="", parts=[])))
 
 
+def failures(rig: Rig) -> dict[tuple[str, str], int]:
+    return {which: count for which, count in rig.backend.errors.counts() if count}
+
+
 @pytest.fixture
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
     monkeypatch.setattr(host, "SUBMIT_TIMEOUT_S", 0.01)
@@ -88,6 +92,16 @@ def test_a_new_job_that_is_not_taken_in_time_is_ended(rig: Rig) -> None:
     with pytest.raises(BackendUnavailable, match="in time"):
         rig.backend.submit(rig.job(is_released=False))
     assert rig.link.kinds() == [Start, Cancel]
+    assert failures(rig) == {("submit", "unanswered"): 1}
+
+
+def test_a_job_that_is_refused_is_counted(rig: Rig) -> None:
+    job = rig.job(is_released=True)
+    rig.backend.submit(job)
+    before = failures(rig)
+    rig.backend.on_event(Refused(job.name, "the folder can't be made"))
+    rig.recorder.wait(job, JobState.FAILED)
+    assert failures(rig) == {**before, ("submit", "refused"): 1}
 
 
 def test_a_released_job_that_was_sent_is_not_ended(rig: Rig) -> None:
