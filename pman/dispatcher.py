@@ -86,7 +86,7 @@ class Dispatcher:
                 kind = action, "POST", response.status
                 operations.quick.add(kind, time.monotonic() - request.received_at)
             else:
-                operations.note_quick(request, action, response)
+                operations.note_quick(request, action, response, form.found)
         return response
 
     def handle(self, request: Request) -> Response | Deferred:
@@ -101,7 +101,7 @@ class Dispatcher:
         answer = self._answer(form)
         assert answer is not None
         if isinstance(answer, Response):
-            self._operations.note(request, form.action, answer)
+            self._operations.note(request, form.action, answer, form.found)
         return answer
 
     def reject(self, error: PmanError, raw: bytes) -> Response:
@@ -281,11 +281,13 @@ class Dispatcher:
 
     def _look_up(self, request: Request, envelope: Envelope, caller: Caller) -> Outcome:
         components = request.target.removesuffix("/").split("/")[1 + PREFIX_COMPONENTS :]
+        wanted = ActionRequest({}, caller=caller)
         try:
-            envelope.get = look_up("/" + "/".join(components), self._context_of(caller))
+            envelope.get = look_up("/" + "/".join(components), wanted, self._context_of(caller))
         except UnknownJob:
             envelope.get = False
             raise
+        envelope.found = wanted.found
         return Outcome(True)
 
     def _post(
@@ -300,7 +302,10 @@ class Dispatcher:
         context = self._context_of(caller)
         if only_quick and not (action.is_quick is not None and action.is_quick(wanted, context)):
             return None
-        outcome = action.perform(wanted, context)
+        try:
+            outcome = action.perform(wanted, context)
+        finally:  # the log tells it of a request that failed, too
+            envelope.found = wanted.found
         if not wanted.is_threaded():
             return outcome
         if isinstance(outcome, Outcome) and outcome.code >= 400:
@@ -320,7 +325,11 @@ class Dispatcher:
                 f"action is {shown(payload.get('action'))}, expected 'run' with PUT", field="action"
             )
         envelope.action = "run"
-        return put_run(ActionRequest(_meta(payload), caller=caller), self._context_of(caller))
+        wanted = ActionRequest(_meta(payload), caller=caller)
+        try:
+            return put_run(wanted, self._context_of(caller))
+        finally:
+            envelope.found = wanted.found
 
     def _parse(
         self, payload: Any, caller: Caller, envelope: Envelope | None = None, size: int = 0
@@ -366,14 +375,14 @@ class Dispatcher:
         def answer(make: Callable[[], Outcome]) -> None:
             response = self._guard(make, form)
             assert isinstance(response, Response), "an outcome that came late does not wait again"
-            self._operations.note(form.request, form.action, response)
+            self._operations.note(form.request, form.action, response, form.found)
             deferred.resolve(response)
 
         give_up = later.subscribe(answer)
         if not later.is_work:
 
             def let_go() -> None:
-                self._operations.note(form.request, form.action, GIVEN_UP)
+                self._operations.note(form.request, form.action, GIVEN_UP, form.found)
                 give_up()
 
             deferred.on_given_up(let_go)

@@ -9,6 +9,7 @@ import msgspec
 from pman.auth import header_lines
 from pman.errors import PmanError
 from pman.http.message import Request
+from pman.job.record import Job
 
 #: Longest text of a body that a reply repeats, characters; 2.2 could take 8192 bytes. A refused
 #: request gets less of it back: who has no token shall not have us work for him.
@@ -27,6 +28,7 @@ class Envelope:
         text: What was taken as the JSON, or ABSENT before the token was found good.
         meta, get, d_ret: Parts of the reply, ABSENT when it has none.
         parsed: Whether the text held JSON.
+        found: Jobs that the request is about, as far as known, or None; for the log.
     """
 
     __slots__ = (
@@ -35,6 +37,7 @@ class Envelope:
         "_request",
         "action",
         "d_ret",
+        "found",
         "get",
         "meta",
         "parsed",
@@ -49,6 +52,7 @@ class Envelope:
         self.get: Any = ABSENT
         self.d_ret: Any = ABSENT
         self.parsed = False
+        self.found: list[Job] | None = None
         self._length: int | None = None
         self._packed: bytes | None = None
 

@@ -12,6 +12,7 @@ from pman.envelope import ABSENT, Envelope
 from pman.errors import PmanError
 from pman.http.message import Request, Response
 from pman.http.request_id import id_header
+from pman.job.record import Job
 from pman.rest.face import Exchange
 from pman.wire import CONTENT_TYPE_HTTP, CONTENT_TYPE_JSON, METHODS, dumps
 
@@ -110,6 +111,10 @@ class Form(Protocol):
     def action(self) -> str:
         """What it is counted and logged as: name of its action, or of one of REST; or ""."""
 
+    @property
+    def found(self) -> list[Job] | None:
+        """Jobs that the request is about, as far as known; for the log."""
+
     def pack(self) -> None:
         """Let go of what the response does not need, as it comes later."""
 
@@ -151,6 +156,11 @@ class ClassicForm:
     def action(self) -> str:
         """Name of the action carried out, "" while there is none."""
         return self.envelope.action
+
+    @property
+    def found(self) -> list[Job] | None:
+        """Jobs that the request is about, as far as known; for the log."""
+        return self.envelope.found
 
     def pack(self) -> None:
         """Let go of what the response does not need."""
@@ -201,6 +211,11 @@ class RestForm:
     def action(self) -> str:
         """What it is counted and logged as, "" while there is no action."""
         return self._exchange.action
+
+    @property
+    def found(self) -> list[Job] | None:
+        """Jobs that the request is about, as far as known; for the log."""
+        return self._exchange.found
 
     def pack(self) -> None:
         """Let go of what the response does not need."""

@@ -30,7 +30,8 @@ def select(request: ActionRequest, context: ActionContext, action: str) -> list[
     if request.found is not None:
         return request.found
     key = request.text("key", action)
-    return context.store.find(key, request.need("value", action))
+    request.found = context.store.find(key, request.need("value", action))
+    return request.found
 
 
 def is_one_look(request: ActionRequest, context: ActionContext) -> bool:

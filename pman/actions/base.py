@@ -81,7 +81,8 @@ class ActionRequest(msgspec.Struct):
 
     Attributes:
         meta: The request's `meta`.
-        found: Jobs that it is about, where `is_quick` has looked them up already.
+        found: Jobs that it is about. Where REST or `is_quick` has looked them up they are given,
+            else the action tells them as soon as it knows them, for the log.
         caller: Who asks.
         idempotency: Digest of the client's idempotency key and of what came with it, as in
             `Job.idempotency`, or "".

@@ -50,7 +50,7 @@ def cancel(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     options = request.read_as(CancelOptions)
     number = _signal(options.signal)
     grace_s = context.settings.kill_grace_s if options.grace is None else options.grace
-    jobs = named(options.jid, options.job, context)
+    request.found = jobs = named(options.jid, options.job, context)
     _cancel_all([job for job in jobs if not job.state.is_final], context, grace_s, number)
 
     def outcome() -> Outcome:

@@ -29,7 +29,7 @@ def delete(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     Source: WIRE.md 15.4 for the words of `d_ret`.
     """
     wanted = msgspec.structs.replace(request, meta={"key": "jid", **request.meta})
-    jobs = select(wanted, context, "delete")
+    request.found = jobs = select(wanted, context, "delete")
     if not jobs:
         return Outcome(False, _answer("", NOT_FOUND), code=404)
     for job in jobs:

@@ -71,6 +71,8 @@ def events(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     meta = request.read_as(EventsMeta)
     since = 0 if meta.since is None and meta.from_start else meta.since
     wanted = _wanted(meta, request)
+    if meta.job is not None and (job := context.store.get(meta.job)) is not None:
+        request.found = [job]
     if meta.follow:
         return Outcome(
             True,

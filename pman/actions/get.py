@@ -17,10 +17,10 @@ def get(request: ActionRequest, context: ActionContext) -> Outcome:
     path = request.text("path", "get")
     if not path.startswith("/"):
         raise RequestError(f"path is {shown(path)}, expected a leading '/'", field="path")
-    return Outcome(True, look_up(path, context))
+    return Outcome(True, look_up(path, request, context))
 
 
-def look_up(path: str, context: ActionContext) -> object:
+def look_up(path: str, request: ActionRequest, context: ActionContext) -> object:
     """Return what lies at `path` below the root of the record tree.
 
     Args:
@@ -29,4 +29,9 @@ def look_up(path: str, context: ActionContext) -> object:
         UnknownJob: The first component names no job.
     """
     components = path.removesuffix("/").split("/")[1:]
-    return view.lookup(context.store, components, context.output.read_text)
+    tree = view.lookup(context.store, components, context.output.read_text)
+    if isinstance(tree, dict) and any(components):  # not the list of all
+        (name,) = tree
+        job = context.store.get(name)
+        request.found = None if job is None else [job]
+    return tree

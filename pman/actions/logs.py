@@ -92,6 +92,7 @@ def logs(request: ActionRequest, context: ActionContext) -> Outcome:
     _check(meta)
     given = None if meta.cursor is None else position_of(meta.cursor)
     job = _read_before(meta, given, context) or find_job(context, jid=meta.jid, name=meta.job)
+    request.found = [job]
     position = _position(meta, given, job)
     log = JobLog(job, position, _wanted(meta), context)
     log.drop_unknown(job)

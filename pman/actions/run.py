@@ -42,6 +42,7 @@ def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
                 raise
         else:
             job, is_new = accept(asked, request, context)
+    request.found = [job]
     return _answer(job, spec, request, context, is_new=is_new)
 
 

@@ -42,7 +42,8 @@ def wait(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     The status is `isDone`. A job that is deleted meanwhile counts as ended.
     """
     wanted = request.read_as(WaitRequest)
-    waiting = _Waiting(named(wanted.jid, wanted.job, context), context, wanted.mode)
+    request.found = named(wanted.jid, wanted.job, context)
+    waiting = _Waiting(request.found, context, wanted.mode)
     if waiting.is_done or wanted.timeout == 0:
         return waiting.outcome()
     return Later(lambda answer: waiting.start(answer, wanted.timeout))

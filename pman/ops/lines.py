@@ -17,8 +17,19 @@ _access = logging.getLogger(log.ACCESS)
 _jobs = logging.getLogger(log.JOBS)
 
 
-def log_request(request: Request, action: str, response: Response, seconds: float) -> None:
-    """Write the line of one request."""
+#: Longest job id in the line of a request, characters. It may have megabytes, which a client would
+#: send once, and have written each time the job is asked for by its name.
+MAX_JID_LENGTH = 256
+
+
+def log_request(
+    request: Request, action: str, response: Response, found: Sequence[Job], seconds: float
+) -> None:
+    """Write the line of one request.
+
+    Args:
+        found: Jobs that it is about; named if it is one.
+    """
     size = 0 if request.method == "HEAD" else len(response.body)
     fields: dict[str, Any] = {
         "method": request.method,
@@ -33,8 +44,16 @@ def log_request(request: Request, action: str, response: Response, seconds: floa
         fields["token"] = request.token
     if request.peer:
         fields["peer"] = request.peer
+    about = ""
+    if len(found) == 1:
+        job = found[0]
+        jid = job.jid
+        if len(jid) > MAX_JID_LENGTH:
+            jid = jid[:MAX_JID_LENGTH] + "..."
+        fields["job"], fields["jid"] = job.name, jid
+        about = f", job {job.name} (jid {jid!r})"
     _access.info(
-        "%s %s %s: %d, %d bytes in %.6f s, request %s",
+        "%s %s %s: %d, %d bytes in %.6f s, request %s%s",
         request.method,
         request.target,
         action,
@@ -42,6 +61,7 @@ def log_request(request: Request, action: str, response: Response, seconds: floa
         size,
         seconds,
         request.id,
+        about,
         extra={"fields": fields},
     )
 

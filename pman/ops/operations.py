@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pman import log
 from pman.actions.base import ActionContext
@@ -13,6 +13,7 @@ from pman.envelope import describe
 from pman.errors import Forbidden, MethodNotAllowed, NotAuthorized, PmanError, shown
 from pman.http.message import Request, Response
 from pman.http.request_id import id_header
+from pman.job.record import Job
 from pman.meters import OTHER, Meters, RequestMeter
 from pman.ops.health import healthz, readyz
 from pman.ops.lines import log_request
@@ -120,19 +121,35 @@ class Operations:
 
     # --- the books ------------------------------------------------------------------------
 
-    def note(self, request: Request, action: str, response: Response) -> None:
+    def note(
+        self,
+        request: Request,
+        action: str,
+        response: Response,
+        found: Sequence[Job] | None = None,
+    ) -> None:
         """Count a request that has got its reply, or that nobody waits for any more.
 
         Args:
             action: Name of an action that there is, or of a route of REST, or "" for none.
+            found: Jobs that it is about.
         """
-        self._note(request, action, response, self._meters.requests)
+        self._note(request, action, response, found, self._meters.requests)
 
-    def note_quick(self, request: Request, action: str, response: Response) -> None:
+    def note_quick(
+        self, request: Request, action: str, response: Response, found: Sequence[Job] | None
+    ) -> None:
         """Count a POST that the front has carried out itself; in its thread only."""
-        self._note(request, action, response, self.quick)
+        self._note(request, action, response, found, self.quick)
 
-    def _note(self, request: Request, action: str, response: Response, meter: RequestMeter) -> None:
+    def _note(
+        self,
+        request: Request,
+        action: str,
+        response: Response,
+        found: Sequence[Job] | None,
+        meter: RequestMeter,
+    ) -> None:
         method = request.method
         if not action:
             action = UNNAMED.get(method, OTHER)
@@ -140,4 +157,4 @@ class Operations:
         seconds = time.monotonic() - received_at if received_at else 0.0
         meter.add((action, method if method in KNOWN_METHODS else OTHER, response.status), seconds)
         if self.has_lines:
-            log_request(request, action, response, seconds)
+            log_request(request, action, response, found or (), seconds)

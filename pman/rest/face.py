@@ -61,7 +61,11 @@ class Face:
 
 
 class Exchange:
-    """One request and its answer."""
+    """One request and its answer.
+
+    Attributes:
+        found: Jobs that the request is about, as far as known, or None; for the log.
+    """
 
     def __init__(self, request: Request, perform: Perform) -> None:
         self._request = request
@@ -71,6 +75,7 @@ class Exchange:
         self._ids: list[str] = []
         self._route: Route | None = None
         self._call: Call | None = None
+        self.found: list[Job] | None = None
         try:
             self._find_routes()
         except RequestError as exc:
@@ -136,7 +141,10 @@ class Exchange:
         self._call = call
         if not route.action:
             return Outcome(True)
-        return self._perform(route.action, wanted, context)
+        try:
+            return self._perform(route.action, wanted, context)
+        finally:
+            self.found = wanted.found
 
     def _read(
         self, route: Route, caller: Caller, context: ActionContext

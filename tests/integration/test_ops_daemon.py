@@ -231,12 +231,15 @@ def test_the_json_log_tells_of_requests_and_jobs(new_daemon: NewDaemon, tmp_path
     assert (run["method"], run["path"], run["action"]) == ("POST", "/api/v1/cmd", "run")
     assert (run["status"], run["requestId"], run["peer"]) == (200, "run-7", "127.0.0.1")
     assert run["bytes"] == len(reply.body)
+    assert run["jid"] == "j7"
+    assert "jid" not in refused
     assert 0 < run["seconds"] < DEADLINE_S
     assert (refused["status"], refused["path"]) == (401, "/api/v1/***")
     assert (health["action"], health["status"]) == ("healthz", 200)
     jobs = json_lines(daemon, "pman.jobs")
     assert [line["state"] for line in jobs] == ["NEW", "RUNNING", "FAILED"]
     assert {(line["jid"], line["requestId"]) for line in jobs} == {("j7", "run-7")}
+    assert {line["job"] for line in jobs} == {run["job"]}
     assert (jobs[-1]["reason"], jobs[-1]["exitCode"], jobs[-1]["attempt"]) == ("error", 3, 1)
     assert "very-secret-token" not in daemon.log_text()
     assert daemon.stop() == 0
@@ -246,11 +249,15 @@ def test_the_json_log_tells_of_requests_and_jobs(new_daemon: NewDaemon, tmp_path
 def test_the_text_log_is_silent_about_them_unless_asked(new_daemon: NewDaemon) -> None:
     for verbosity, is_heard in (("1", False), ("2", True)):
         daemon = new_daemon("--verbosity", verbosity, name=f"v{verbosity}")
-        daemon.run("true", "j")
-        daemon.wait_finished("j")
+        daemon.run("true", "j\nk")
+        daemon.wait_finished("j\nk")
         daemon.stop()
         heard = re.findall(r"\| (pman\.access|pman\.jobs) \|", daemon.log_text())
         assert bool(heard) is is_heard
+        told = re.findall(
+            r"POST /api/v1/cmd status: 200, .*, job \S+ \(jid 'j\\nk'\)$", daemon.log_text(), re.M
+        )
+        assert bool(told) is is_heard
 
 
 # --- the service manager --------------------------------------------------------------------
