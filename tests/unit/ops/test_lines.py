@@ -209,7 +209,7 @@ def test_rest_names_the_job_of_the_path(chatty: Harness, caplog: pytest.LogCaptu
         assert ask(chatty, method, target).code < 300
     lines = about(caplog)
     assert {line[1:] for line in lines} == {("j", job["id"])}
-    actions = ["run", "wait", "logs", "events", "wait", "cancel", "delete"]
+    actions = ["run", "show", "logs", "events", "wait", "cancel", "delete"]
     assert [line[0] for line in lines] == actions
     for target in ("/jobs", "/backends", "/events", path, "/nothing"):
         ask(chatty, "GET", target)
