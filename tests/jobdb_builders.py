@@ -105,6 +105,9 @@ class MemoryJournal:
         self.log.append(("replace", (tuple(names), tuple(jobs))))
         return self._settled()
 
+    def barrier(self) -> Commit:
+        return self._add(Commit())
+
     def settle(self, error: SnapshotError | None = None) -> None:
         """Commit all that is queued."""
         queue, self.queue = self.queue, []

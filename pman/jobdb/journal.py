@@ -112,3 +112,6 @@ class Journal(Protocol):
         self, names: Sequence[str], jobs: Sequence[Job], events: Sequence[Event] = ()
     ) -> Commit:
         """Have jobs removed and others put behind all that are left, in one transaction."""
+
+    def barrier(self) -> Commit:
+        """Return the promise of all that was handed over until now; fails as a new job does."""

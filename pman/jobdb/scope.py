@@ -124,6 +124,14 @@ class ScopedStore:
         """
         self._store.remove([name for name in names if self.get(name) is not None], timeout_s)
 
+    def barrier(self, timeout_s: float) -> None:
+        """Wait until all that can be seen here now is durable; see `JobStore.barrier`.
+
+        Raises:
+            SnapshotError: It is not.
+        """
+        self._store.barrier(timeout_s)
+
     def clear(self, jobs: Iterable[Job] | None = None) -> list[Job]:
         """Refuse: this is about the job DB as a whole.
 

@@ -247,6 +247,15 @@ class JobStore:
         commit.wait(REMOVE_TIMEOUT_S)
         return list(gone.values())
 
+    def barrier(self, timeout_s: float) -> None:
+        """Wait until all that can be seen here now is durable.
+
+        Raises:
+            SnapshotError: It is not, because the disk would not take it or took too long.
+        """
+        # A change is with the journal before anybody can see it: both happen under the lock.
+        self._journal.barrier().wait(timeout_s)
+
     # --- reading --------------------------------------------------------------------------
 
     def get(self, name: str) -> Job | None:

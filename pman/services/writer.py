@@ -151,6 +151,11 @@ class Writer(Service):
         change = _Change(Commit(), tuple(names), tuple(jobs), events=events)
         return change.commit if self._enqueue(change) else _dropped()
 
+    def barrier(self) -> Commit:
+        """Return the promise of all that was handed over until now; see `Journal`."""
+        change = _Change(Commit(), is_fresh=True)
+        return change.commit if self._enqueue(change) else _dropped()
+
     def change_outbox(self, changes: OutboxChanges) -> None:
         """Have written what has become of letters; tried again until it works."""
         self._enqueue(_Change(Commit(), outbox=changes))

@@ -132,6 +132,37 @@ def test_new_job_fails_at_once_and_known_state_is_kept(
     assert read(database.path) == [known]
 
 
+def test_barrier_stands_for_all_before_it(database: GatedDatabase) -> None:
+    writer = started(database)
+    store = JobStore(writer)
+    store.load([job := make_job()])
+    store.observe(Observation(name=job.name, state=JobState.RUNNING))
+    assert database.entered.acquire(timeout=DEADLINE_S)
+    store.observe(Observation(name=job.name, state=JobState.COMPLETED))
+    with pytest.raises(SnapshotError, match="longer than"):
+        store.barrier(0.01)
+    database.error = SnapshotError("no space left")
+    database.gate.set()
+    with pytest.raises(SnapshotError, match="no space left"):
+        store.barrier(DEADLINE_S)
+    database.error = None
+    store.barrier(DEADLINE_S)
+    assert [job.state for job in read(database.path)] == [JobState.COMPLETED]
+    stop(writer)
+    with pytest.raises(SnapshotError, match="stopping"):
+        store.barrier(DEADLINE_S)
+
+
+def test_barrier_that_failed_is_not_kept(database: GatedDatabase) -> None:
+    database.gate.set()
+    database.error = SnapshotError("no space left")
+    writer = started(database)
+    with pytest.raises(SnapshotError, match="no space left"):
+        writer.barrier().wait(DEADLINE_S)
+    assert writer._kept == []
+    stop(writer)
+
+
 def test_commits_are_counted_and_those_that_failed(
     database: GatedDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
