@@ -13,6 +13,7 @@ from pman.actions.base import ActionContext, ActionRequest, Answer, GiveUp, Late
 from pman.auth import Role
 from pman.errors import PmanError
 from pman.job.record import Job
+from pman.jobdb.store import REMOVE_TIMEOUT_S
 
 _log = logging.getLogger(__name__)
 
@@ -66,9 +67,14 @@ class _Removal:
 
     def _remove(self, job: Job) -> None:
         problem = "it could not be removed; the log of pman says why"
+        store = self._context.store
         try:
+            if not store.is_settled(job.name):
+                # While the disk has it as a job to run, its backend must not forget it: after a
+                # crash it would be run again.
+                store.barrier(REMOVE_TIMEOUT_S)
             discard(job, self._context)
-            self._context.store.remove([job.name])
+            store.remove([job.name])
             problem = ""
         except (PmanError, OSError) as exc:
             _log.error("job %s was not deleted: %s", job.name, exc)

@@ -52,6 +52,10 @@ class ScopedStore:
         """Return the jobs that are not final, in order."""
         return [job for job in self.jobs() if not job.state.is_final]
 
+    def is_settled(self, name: str) -> bool:
+        """Return whether the end of a job is durable; not if the job is gone."""
+        return self.get(name) is not None and self._store.is_settled(name)
+
     @property
     def count(self) -> int:
         """Number of jobs."""

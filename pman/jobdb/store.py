@@ -283,6 +283,12 @@ class JobStore:
         with self._lock:
             return [self._jobs[name] for name in self._unfinished]
 
+    def is_settled(self, name: str) -> bool:
+        """Return whether the end of a job is durable; not if the job is gone."""
+        with self._lock:
+            job = self._jobs.get(name)
+            return job is not None and job.state.is_final and name not in self._unsettled
+
     @property
     def count(self) -> int:
         """Number of jobs."""

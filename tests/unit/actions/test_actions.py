@@ -11,11 +11,12 @@ from action_harness import Harness, harness
 from jobdb_builders import make_job
 
 from pman.actions import ACTIONS
-from pman.errors import JobConflict
+from pman.errors import JobConflict, SnapshotError
 from pman.job.observation import Observation
 from pman.job.record import Job, local_stamp
 from pman.job.spec import JobSpec
 from pman.job.state import JobState
+from pman.services import writer as writer_module
 
 NEEDS_KEY_AND_VALUE = ("status", "done", "info", "search")
 
@@ -351,6 +352,30 @@ def test_a_delete_that_fails_says_so(pman: Harness, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(type(pman.store), "remove", fail)
     reply = pman.post("delete", {"value": "job-1"})
     assert (reply.code, reply.json["status"]) == (500, False)
+
+
+def test_a_delete_forgets_no_job_whose_end_is_not_durable(
+    pman: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise SnapshotError("no space left")
+
+    monkeypatch.setattr(writer_module, "RETRY_FIRST_S", 0.01)
+    pman.run("wait")
+    (job,) = pman.store.jobs()
+    path = pman.context.output.path(job.name, 0, "stdout")
+    path.parent.mkdir(parents=True)
+    path.touch()
+    with monkeypatch.context() as disk:
+        disk.setattr(pman.store._journal._database, "apply", refuse)
+        reply = pman.post("delete", {"value": "job-1"})
+        assert (reply.code, reply.json["d_ret"]["status"]) == (500, "no space left")
+        assert path.exists()
+        assert job.name in pman.backend._engine.seen  # the next daemon would be told of its end
+        assert [each.state for each in pman.store.jobs()] == [JobState.CANCELED]
+    assert pman.post("delete", {"value": "job-1"}).code == 200
+    assert not path.exists()
+    assert job.name not in pman.backend._engine.seen
 
 
 # --- DBctl and PUT ----------------------------------------------------------------------------

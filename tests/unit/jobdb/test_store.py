@@ -343,10 +343,15 @@ def test_settled_means_durable(store: JobStore, journal: MemoryJournal) -> None:
     store.observe(end)
     store.observe(end)
     assert settled == []
+    assert not store.is_settled(job.name)
     journal.settle()
     assert settled == [store.get(job.name)]
+    assert store.is_settled(job.name)
     store.observe(end)  # a backend that reports the end again has not heard that it is settled
     assert len(settled) == 2
+    store.load([runs := make_job()])
+    assert not store.is_settled(runs.name)
+    assert not store.is_settled("gone")
 
 
 # --- memory -------------------------------------------------------------------------------
