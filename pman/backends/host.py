@@ -342,7 +342,12 @@ class HostBackend(Backend):
             entry = self._entries.get(job.name)
             is_known = entry is not None or job.name in self._strangers
             is_early = job.state is JobState.NEW and not is_known
-            is_unsent = entry is not None and entry.start is not None and not entry.is_sent
+            is_unsent = (
+                entry is not None
+                and entry.start is not None
+                and not entry.is_sent
+                and entry.record is None  # else a former daemon has sent it
+            )
             if is_early:
                 self._withdrawn[job.name] = None
                 if len(self._withdrawn) > MAX_WITHDRAWN:

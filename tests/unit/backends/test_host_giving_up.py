@@ -152,6 +152,16 @@ def test_a_job_of_a_former_daemon_waits_for_a_shepherd(rig: Rig) -> None:
     assert rig.link.kinds() == [Start, Start]
 
 
+def test_a_new_job_of_a_former_daemon_that_was_started_is_ended_by_the_shepherd(rig: Rig) -> None:
+    job = rig.job(is_released=False)
+    job.reason = "canceling"
+    rig.backend.on_welcome(Welcome(1, [JobRecord(name=job.name, folder="", boot="", parts=[])]))
+    rig.backend.reconcile([job])
+    rig.backend.cancel_after_restart(job, 1.0)
+    assert rig.link.kinds() == [Cancel]
+    assert not job.state.is_final
+
+
 def test_a_cancel_after_a_start_that_is_not_answered_follows_it(rig: Rig) -> None:
     job = rig.job(is_released=True)
     rig.backend.submit(job)
