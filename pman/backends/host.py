@@ -319,6 +319,8 @@ class HostBackend(Backend):
         self._is_reconciled = True
         wanted = {job.name: job for job in jobs if not job.state.is_final}
         for job in wanted.values():
+            record = self._strangers.get(job.name)
+            is_in_vain = record is None and job.state is JobState.NEW and bool(job.ending)
             with self._lock:
                 if job.name in self._withdrawn:
                     del self._withdrawn[job.name]
@@ -327,11 +329,14 @@ class HostBackend(Backend):
                     continue
                 start = self._start_of(job) if job.state is JobState.NEW else None
                 entry = _Entry(start, threading.Event(), is_firm=True, is_left=True)
-                self._entries[job.name] = entry
-            record = self._strangers.pop(job.name, None)
-            if record is None:
+                if not is_in_vain:
+                    self._entries[job.name] = entry
+            if is_in_vain:  # who wanted its end was told that it comes
+                self._observe(_canceled_unstarted(job))
+            elif record is None:
                 self._missing(job.name, entry)
             else:
+                del self._strangers[job.name]
                 self._confirm(entry, record)
         for name in [name for name, record in self._strangers.items() if record.is_ended]:
             del self._strangers[name]
@@ -357,15 +362,7 @@ class HostBackend(Backend):
         if entry is not None and is_unsent:
             entry.confirmed.set()  # for whoever submits it; `_send_start` then sends nothing
         if is_early or is_unsent:
-            self._observe(
-                Observation(
-                    name=job.name,
-                    state=JobState.CANCELED,
-                    reason="canceled",
-                    message="canceled before it was started",
-                    ended_at=time.time(),
-                )
-            )
+            self._observe(_canceled_unstarted(job))
         elif entry is None or not entry.is_over:
             self._link.send(command)
 
@@ -415,6 +412,16 @@ class HostBackend(Backend):
             cwd=path_text(spec.cwd or ""),
             stdin=spec.stdin,
         )
+
+
+def _canceled_unstarted(job: Job) -> Observation:
+    return Observation(
+        name=job.name,
+        state=JobState.CANCELED,
+        reason="canceled",
+        message="canceled before it was started",
+        ended_at=time.time(),
+    )
 
 
 def host_facts() -> HostFacts:

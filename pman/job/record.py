@@ -22,6 +22,10 @@ from pman.job.state import JobState
 #: it is to be tried again; `released`: its backend may have it by now, or not.
 Hold = Literal["", "limit", "after", "retry", "released"]
 
+#: Why a job that is not final yet is being ended: the `reason` that it has then, so that a later
+#: daemon knows. Its time is up, it did not start in time, or somebody wants it.
+ENDINGS = ("deadline_exceeded", "pending_timeout", "canceling")
+
 #: What follows the name of a job in that of a later try of it.
 _TRY = re.compile(r"_r[0-9]+\Z")
 
@@ -183,6 +187,11 @@ class Job(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     def is_held(self) -> bool:
         """Whether its backend does not have it, and is not about to."""
         return self.hold in ("limit", "after", "retry")
+
+    @property
+    def ending(self) -> str:
+        """Why it is being ended, one of `ENDINGS`; "" when it is not, or has ended."""
+        return self.reason if self.reason in ENDINGS and not self.state.is_final else ""
 
 
 def as_backend_sees(job: Job) -> Job:

@@ -7,16 +7,14 @@ from typing import Any
 import msgspec
 
 from pman.job.observation import Observation
-from pman.job.record import Job
+from pman.job.record import ENDINGS, Job
 from pman.job.state import JobState
 from pman.queue.alarms import Kind
 
 #: Longest wait before another try, seconds.
 MAX_BACKOFF_S = 3600.0
 
-#: Why a job that is not final yet is being ended; kept with the job, so that a later daemon knows.
-TIMEOUT, PENDING, CANCELING = "deadline_exceeded", "pending_timeout", "canceling"
-_ENDINGS = frozenset({TIMEOUT, PENDING, CANCELING})
+TIMEOUT, PENDING, CANCELING = ENDINGS
 
 #: Fields of a try, as they are before it begins.
 _FRESH: dict[str, Any] = {
@@ -34,7 +32,7 @@ _FRESH: dict[str, Any] = {
 
 def ending_of(job: Job) -> str:
     """Return why an unfinished job is being ended, "" when it is not."""
-    return job.reason if job.reason in _ENDINGS and not job.state.is_final else ""
+    return job.ending
 
 
 def judged(job: Job, seen: Observation) -> Observation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from recorder import Recorder, make_job
 
@@ -13,7 +14,7 @@ from pman.backends.base import BackendContext
 from pman.backends.host import HostBackend
 from pman.config import Settings
 from pman.errors import BackendUnavailable
-from pman.job.record import Job
+from pman.job.record import ENDINGS, Job
 from pman.job.state import JobState
 from pman.output import OutputFiles
 from pman.shepherd.protocol import Cancel, Command, JobRecord, Refused, Snapshot, Start, Welcome
@@ -150,6 +151,25 @@ def test_a_job_of_a_former_daemon_waits_for_a_shepherd(rig: Rig) -> None:
     rig.backend.on_failure(BackendUnavailable("gone"))
     rig.backend.on_welcome(Welcome(1, []))
     assert rig.link.kinds() == [Start, Start]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("is_released", [False, True])
+def test_a_job_of_a_former_daemon_that_is_to_end_is_not_started(
+    rig: Rig, ending: str, is_released: bool
+) -> None:
+    job = rig.job(is_released=is_released)
+    job.reason = ending
+    on_disk = msgspec.structs.replace(job)
+    rig.link.is_busy = True
+    rig.backend.reconcile([on_disk])
+    rig.backend.cancel_after_restart(on_disk, 1.0)  # as the queue does
+    rig.backend.on_welcome(Welcome(1, []))
+    rig.link.is_busy = False
+    rig.link.do_posts()
+    assert (job.state, job.reason) == (JobState.CANCELED, "canceled")
+    assert rig.link.sent == []
+    assert not rig.backend._entries
 
 
 def test_a_new_job_of_a_former_daemon_that_was_started_is_ended_by_the_shepherd(rig: Rig) -> None:
