@@ -42,6 +42,7 @@ class Numbering:
         self._now_ns = last_seq * 1000
         self._top = last_seq  # all that come exceed it
         self._under_way: dict[str, int] = {}  # user -> the first of its numbers
+        self._safe_top = last_seq  # what `_top` falls back to if the commit fails
 
     def give(self, events: Sequence[Event]) -> None:
         """Number events, in order, for one commit; by one thread, `settle` comes before the next.
@@ -54,6 +55,7 @@ class Numbering:
         newest_us = int(events[-1].at * 1e6)
         oldest_us = max(int(events[0].at * 1e6), newest_us - SPREAD_US)
         with self._lock:
+            self._safe_top = self._top
             begin = self._read_us() - max(0, newest_us - oldest_us)
             begin = max(begin, self._top + 1)
             seq = begin - 1
@@ -65,9 +67,22 @@ class Numbering:
             self._top = seq
 
     def settle(self) -> None:
-        """Say that the events are published, or that the commit has failed and they are not."""
+        """Say that the events are published."""
         with self._lock:
             self._under_way.clear()
+
+    def take_back(self, forgotten: int = 0) -> None:
+        """Say that the commit has failed: its events are given other numbers later.
+
+        Else numbers would run ahead of the time, by up to `SPREAD_US` with each try.
+
+        Args:
+            forgotten: Highest number of which it was said that it has gone; all exceed that.
+        """
+        with self._lock:
+            if self._under_way:
+                self._under_way.clear()
+                self._top = max(self._safe_top, forgotten)
 
     def now(self, owner: str | None = None) -> int:
         """Return a number which exceeds what is published, and which all that comes exceeds.
@@ -81,9 +96,11 @@ class Numbering:
             else:
                 first = self._under_way.get(owner)
             if first is not None:
-                return first - 1
-            self._top = max(self._top, self._read_us())
-            return self._top
+                number = first - 1
+            else:
+                number = self._top = max(self._top, self._read_us())
+            self._safe_top = max(self._safe_top, number)
+            return number
 
     def latest(self) -> int:
         """Return a number that none exceeds which was given out until now."""

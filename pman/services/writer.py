@@ -214,7 +214,7 @@ class Writer(Service):
             self._database.apply(batch.upserts, batch.deletes, batch.events, batch.outbox)
         except SnapshotError as exc:
             self._meter.failures += 1
-            self.numbering.settle()
+            self.numbering.take_back(self._database.horizon.of(None))
             self._keep(changes, exc)
             return False
         finally:

@@ -137,6 +137,56 @@ def test_from_now_on_is_before_what_is_under_way() -> None:
     assert numbering.now() == numbering.now("me") == NOW_US + 50
 
 
+def test_numbers_of_commits_that_fail_do_not_run_ahead_of_the_time() -> None:
+    time = Time()
+    numbering = time.numbering()
+    moments = []
+    for _ in range(600):
+        time.go_on(100_000)
+        moments.append(time.wall_us)
+        numbering.give(make_events(*moments))
+        numbering.take_back()
+    assert numbering.now() == time.wall_us
+    given = give(numbering, *moments)
+    assert given == sorted(set(given))
+    assert given[0] > time.wall_us
+    assert given[-1] <= time.wall_us + SPREAD_US + len(moments)
+
+
+def test_what_somebody_begins_with_is_not_taken_back() -> None:
+    time = Time()
+    numbering = time.numbering()
+    other, *mine = make_events(NOW_US - 900, NOW_US - 100, NOW_US)
+    other.auid = "other"
+    for owner in ("other", "me", "nobody"):
+        numbering.give([other, *mine])
+        begin = numbering.now(owner)
+        numbering.take_back()
+        assert numbering.latest() >= begin
+        numbering.give([other, *mine])
+        assert other.seq > begin
+        numbering.settle()
+        time.go_on(10_000)
+
+
+def test_what_counts_as_forgotten_is_not_given_again() -> None:
+    numbering = Time().numbering()
+    first, second = make_events(NOW_US - 100, NOW_US)
+    numbering.give([first, second])
+    forgotten = first.seq
+    numbering.take_back(forgotten)
+    assert forgotten < second.seq
+    assert give(numbering, NOW_US - 100)[0] > forgotten
+
+
+def test_taking_back_twice_or_nothing_is_fine() -> None:
+    time = Time()
+    numbering = time.numbering()
+    (seq,) = give(numbering, NOW_US)
+    numbering.take_back()
+    assert give(numbering, NOW_US) == [seq + 1]
+
+
 def test_later_numbers_exceed_what_somebody_begins_with() -> None:
     time = Time()
     numbering = time.numbering()
