@@ -22,7 +22,8 @@ from pman.services.base import Service
 
 _log = logging.getLogger(__name__)
 
-#: Between two tries to write what the disk did not take, seconds; doubled up to the second.
+#: Between two tries to write what the disk did not take, seconds; doubled up to the second. If
+#: somebody waits for a change that has come since, the first.
 RETRY_FIRST_S = 0.5
 RETRY_MAX_S = 30.0
 
@@ -95,7 +96,10 @@ class Writer(Service):
         self._wake = threading.Event()
         self._queue: list[_Change] = []
         self._is_closed = False
-        self._kept: list[_Change] = []  # of the writer's thread alone: to be tried again
+        self._is_awaited = False  # whether somebody waits for one that is queued
+        # Of the writer's thread alone:
+        self._kept: list[_Change] = []  # to be tried again
+        self._failed_at = 0.0  # when that was tried last, monotonic seconds
 
     def on_events(self, callback: OnEvents) -> None:
         """Have `callback` called with events that have become durable, in order.
@@ -133,7 +137,7 @@ class Writer(Service):
             events,
             bool(job.callback) and job.state.is_final and bool(events),
         )
-        if not self._enqueue(change):
+        if not self._enqueue(change, is_awaited=change.is_fresh):
             if fresh is not None:
                 raise _closed()
             return _dropped()
@@ -158,13 +162,14 @@ class Writer(Service):
 
     def change_outbox(self, changes: OutboxChanges) -> None:
         """Have written what has become of letters; tried again until it works."""
-        self._enqueue(_Change(Commit(), outbox=changes))
+        self._enqueue(_Change(Commit(), outbox=changes), is_awaited=False)
 
-    def _enqueue(self, change: _Change) -> bool:
+    def _enqueue(self, change: _Change, *, is_awaited: bool = True) -> bool:
         with self._lock:
             if self._is_closed:
                 return False
             self._queue.append(change)
+            self._is_awaited |= is_awaited
         self._wake.set()
         return True
 
@@ -179,15 +184,38 @@ class Writer(Service):
         """Write what is queued until `stopping` is set and nothing is left."""
         retry_s = RETRY_FIRST_S
         while True:
+            is_due = self._wait_for_turn(retry_s)
             is_last = self.stopping.is_set()
-            has_news = self._wake.wait(0 if is_last else retry_s if self._kept else None)
-            self._wake.clear()
             if self._write_queued():
                 retry_s = RETRY_FIRST_S
-            elif not has_news:
+            elif is_due:
                 retry_s = min(2 * retry_s, RETRY_MAX_S)
             if is_last:
                 return
+
+    def _wait_for_turn(self, retry_s: float) -> bool:
+        """Wait until there is something to write, and the disk may be asked for it.
+
+        Each try takes all that is kept: with one for each change that comes, a full disk would
+        cost the more the longer it lasts.
+
+        Returns:
+            Whether something was kept and `retry_s` has passed.
+        """
+        if not self._kept:
+            self._wake.wait()
+            self._wake.clear()
+            return False
+        while not self.stopping.is_set():
+            since_s = time.monotonic() - self._failed_at
+            if since_s >= retry_s:
+                return True
+            wait_s = min(RETRY_FIRST_S, retry_s) if self._is_awaited else retry_s
+            if since_s >= wait_s:
+                return False
+            self._wake.wait(wait_s - since_s)
+            self._wake.clear()
+        return False
 
     def teardown(self) -> None:
         """Take nothing more; write what came in last; tell those who wait for more."""
@@ -205,6 +233,7 @@ class Writer(Service):
         """Write what is queued and what was kept; return whether the disk took it."""
         with self._lock:
             queued, self._queue = self._queue, []
+            self._is_awaited = False
         changes = self._kept + queued
         if not changes:
             return True
@@ -250,6 +279,7 @@ class Writer(Service):
                 change.commit.postpone(error)
                 kept.append(change)
         self._kept = kept
+        self._failed_at = time.monotonic()
 
 
 def _fold(changes: Sequence[_Change], numbering: Numbering) -> _Batch:

@@ -132,7 +132,58 @@ def test_new_job_fails_at_once_and_known_state_is_kept(
     assert read(database.path) == [known]
 
 
-def test_barrier_stands_for_all_before_it(database: GatedDatabase) -> None:
+def test_changes_that_nobody_waits_for_do_not_hasten_the_next_try(
+    database: GatedDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "RETRY_FIRST_S", 1000.0)
+    database.gate.set()
+    database.error = SnapshotError("no space left")
+    meter = CommitMeter()
+    writer = Writer(database, meter=meter)
+    writer.start()
+    jobs = [make_job(f"j{n}") for n in range(100)]
+    with pytest.raises(SnapshotError, match="no space left"):
+        writer.write(jobs[0]).wait(DEADLINE_S)
+    for job in jobs[1:]:
+        commit = writer.write(job)
+    with pytest.raises(SnapshotError, match="longer than"):  # no try: else it had said why
+        commit.wait(0.1)
+    database.error = None
+    stop(writer)
+    assert (meter.failures, sum(meter.times.counts)) == (1, 2)
+    assert read(database.path) == jobs
+
+
+def test_who_waits_hears_soon_that_the_disk_takes_nothing(
+    database: GatedDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "RETRY_FIRST_S", 1000.0)
+    database.gate.set()
+    database.error = SnapshotError("no space left")
+    writer = started(database)
+    known, new = make_job("known"), make_job("new")
+    with pytest.raises(SnapshotError, match="no space left"):
+        writer.write(known).wait(DEADLINE_S)
+    # The next try on its own is 1000 s away by now.
+    monkeypatch.setattr(writer_module, "RETRY_FIRST_S", 0.01)
+    for ask in (
+        lambda: writer.write(new, fresh=encode_record(new)),
+        lambda: writer.delete(["x"]),
+        lambda: writer.replace(["x"], []),
+        writer.barrier,
+    ):
+        with pytest.raises(SnapshotError, match="no space left"):
+            ask().wait(DEADLINE_S)
+    database.error = None
+    writer.barrier().wait(DEADLINE_S)
+    assert read(database.path) == [known]
+    stop(writer)
+
+
+def test_barrier_stands_for_all_before_it(
+    database: GatedDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "RETRY_FIRST_S", 0.01)
     writer = started(database)
     store = JobStore(writer)
     store.load([job := make_job()])
