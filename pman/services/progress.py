@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import stat
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import msgspec
 
 from pman.backends.base import Backend
 from pman.job.observation import Observation
@@ -58,10 +61,8 @@ class ProgressWatcher(Service):
         for job in running:
             if wants_progress(job):
                 seen = self._read(job)
-                if seen is not None and seen != (job.progress, job.progress_text):
-                    self._store.observe(
-                        Observation(name=job.name, progress=seen.share, progress_text=seen.text)
-                    )
+                if seen is not None:
+                    self._store.change(job.name, functools.partial(_told, job.attempt, seen))
 
     def with_last(
         self, observe: Callable[[Observation], object]
@@ -121,6 +122,14 @@ class ProgressWatcher(Service):
 def wants_progress(job: Job) -> bool:
     """Return whether the client lets what the job prints be read for its progress."""
     return '"progress"' not in job.meta or json.loads(job.meta).get("progress") is not False
+
+
+def _told(attempt: int, seen: Progress, job: Job) -> Job | None:
+    """Return a job with its progress, unless that try of it has ended since it was read."""
+    is_over = job.attempt != attempt or job.state is not JobState.RUNNING
+    if is_over or seen == (job.progress, job.progress_text):
+        return None
+    return msgspec.structs.replace(job, progress=seen.share, progress_text=seen.text)
 
 
 def _read_tail(path: Path, most: int) -> Progress | None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from jobdb_builders import MemoryJournal, make_job
 
@@ -124,6 +125,30 @@ def test_a_later_try_is_read_where_it_prints(setup: Setup) -> None:
     setup.prints(job, "::progress 0.5\n")
     assert setup.output.path(f"{job.name}_r2", 0, "stdout").exists()
     assert setup.said(job) == (0.5, "")
+
+
+@pytest.mark.parametrize("ends_as", ["next try", "held", "completed"])
+def test_what_a_try_has_said_is_no_progress_of_what_follows(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, ends_as: str
+) -> None:
+    job = setup.job(parts=[part(1.0)])
+    setup.prints(job, "::progress 0.9 nearly\n")
+    read = setup.watcher._read
+
+    def next_try(job: Job) -> Job:
+        state = JobState.RUNNING if ends_as == "next try" else JobState.QUEUED
+        return msgspec.structs.replace(job, attempt=2, state=state)
+
+    def read_and_end(job: Job) -> Any:
+        seen = read(job)
+        if ends_as == "completed":
+            setup.store.observe(Observation(name=job.name, state=JobState.COMPLETED))
+        else:
+            setup.store.change(job.name, next_try)
+        return seen
+
+    monkeypatch.setattr(setup.watcher, "_read", read_and_end)
+    assert setup.said(job) == (None, "")
 
 
 def test_a_job_may_not_want_to_be_read(setup: Setup) -> None:
