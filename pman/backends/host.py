@@ -234,6 +234,9 @@ class HostBackend(Backend):
                 self._confirm(entry, known[name])
             elif not entry.is_over:
                 self._missing(name, entry)
+        if self._is_reconciled:
+            # A shepherd that was killed may not have got what it was sent last.
+            self._settle_strangers()
 
     def on_event(self, event: Event) -> None:
         """Take what has happened to a job; see `Listener`."""
@@ -338,6 +341,10 @@ class HostBackend(Backend):
             else:
                 del self._strangers[job.name]
                 self._confirm(entry, record)
+        self._settle_strangers()
+
+    def _settle_strangers(self) -> None:
+        """Let the shepherd forget jobs that have ended and that nobody asks for any more."""
         for name in [name for name, record in self._strangers.items() if record.is_ended]:
             del self._strangers[name]
             self._link.send(Settled(name))

@@ -17,7 +17,16 @@ from pman.errors import BackendUnavailable
 from pman.job.record import ENDINGS, Job
 from pman.job.state import JobState
 from pman.output import OutputFiles
-from pman.shepherd.protocol import Cancel, Command, JobRecord, Refused, Snapshot, Start, Welcome
+from pman.shepherd.protocol import (
+    Cancel,
+    Command,
+    JobRecord,
+    Refused,
+    Settled,
+    Snapshot,
+    Start,
+    Welcome,
+)
 
 
 class FakeLink:
@@ -180,6 +189,24 @@ def test_a_new_job_of_a_former_daemon_that_was_started_is_ended_by_the_shepherd(
     rig.backend.cancel_after_restart(job, 1.0)
     assert rig.link.kinds() == [Cancel]
     assert not job.state.is_final
+
+
+def test_an_end_that_the_next_shepherd_does_not_know_as_settled_is_settled_again(rig: Rig) -> None:
+    rig.backend.reconcile([])
+    ended = JobRecord(name="gone", folder="", boot="", parts=[], is_ended=True)
+    runs = JobRecord(name="runs", folder="", boot="", parts=[])
+    for _ in range(2):
+        rig.link.sent = []
+        rig.backend.on_welcome(Welcome(2, [ended, runs]))
+        assert rig.link.sent == [Settled("gone")]
+
+
+def test_what_a_shepherd_knows_is_kept_until_it_is_known_what_is_asked_for(rig: Rig) -> None:
+    ended = JobRecord(name="ended", folder="", boot="", parts=[], is_ended=True)
+    rig.backend.on_welcome(Welcome(1, [ended]))
+    assert rig.link.sent == []
+    rig.backend.reconcile([])
+    assert rig.link.sent == [Settled("ended")]
 
 
 def test_a_cancel_after_a_start_that_is_not_answered_follows_it(rig: Rig) -> None:
