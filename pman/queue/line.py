@@ -14,6 +14,9 @@ import msgspec
 
 from pman.job.record import Job
 
+#: Heads that are none any more, beyond those that are, before they go.
+SPARE = 64
+
 #: High priority first, then in the order of acceptance.
 Order = tuple[int, float, int]
 
@@ -35,11 +38,16 @@ class Ticket(msgspec.Struct, gc=False):
 
 
 class _BackendLine:
-    """Who waits for one backend: a heap for each auid, and a heap of the first of each."""
+    """Who waits for one backend: a heap for each auid, and a heap of the first of each.
+
+    One who leaves stays in its heap until most in it are gone, so that leaving costs little, and
+    nothing piles up behind somebody who waits long.
+    """
 
     def __init__(self) -> None:
         self.is_paused = False
         self._by_auid: dict[str, list[tuple[Order, Ticket]]] = {}
+        self._gone: collections.Counter[str] = collections.Counter()  # those in heaps, by auid
         self._heads: list[tuple[Order, str]] = []  # may hold some that are first no more
         self._parked: set[str] = set()  # auids that have as many places as they may
 
@@ -47,7 +55,14 @@ class _BackendLine:
         waiting = self._by_auid.setdefault(ticket.auid, [])
         heapq.heappush(waiting, (ticket.order, ticket))
         if waiting[0][1] is ticket and ticket.auid not in self._parked:
-            heapq.heappush(self._heads, (ticket.order, ticket.auid))
+            self._show_head(ticket.auid)
+
+    def leave(self, ticket: Ticket) -> None:
+        """Have somebody wait no more who does."""
+        ticket.is_gone = True
+        self._gone[ticket.auid] += 1
+        if self._tidy(ticket.auid) and ticket.auid not in self._parked:
+            self._show_head(ticket.auid)
 
     def unpark(self, auid: str) -> None:
         """Look at the jobs of an auid again."""
@@ -68,6 +83,7 @@ class _BackendLine:
                 continue
             if waiting[0][1].is_gone:
                 heapq.heappop(waiting)
+                _count_down(self._gone, auid)
             elif not has_room(auid):
                 self._parked.add(auid)
                 continue
@@ -78,13 +94,31 @@ class _BackendLine:
             self._show_head(auid)
         return None
 
+    def _tidy(self, auid: str) -> bool:
+        """Let go of those who are gone, if they are most of a heap; return whether they were.
+
+        A heap that is empty goes, too.
+        """
+        waiting = self._by_auid.get(auid, [])
+        is_most = 2 * self._gone[auid] > len(waiting)
+        if is_most:
+            del self._gone[auid]
+            waiting[:] = [each for each in waiting if not each[1].is_gone]
+            heapq.heapify(waiting)
+        if not waiting:
+            self._by_auid.pop(auid, None)
+            self._parked.discard(auid)
+        return is_most
+
     def _show_head(self, auid: str) -> None:
+        self._tidy(auid)
         waiting = self._by_auid.get(auid)
         if waiting:
             heapq.heappush(self._heads, (waiting[0][0], auid))
-        else:
-            self._by_auid.pop(auid, None)
-            self._parked.discard(auid)
+        if len(self._heads) > 2 * len(self._by_auid) + SPARE:
+            heads = self._by_auid.items()
+            self._heads = [(heap[0][0], auid) for auid, heap in heads if auid not in self._parked]
+            heapq.heapify(self._heads)
 
 
 class Line:
@@ -156,7 +190,7 @@ class Line:
         """Have a job neither run nor wait; unknown is fine."""
         ticket = self._waiting.pop(name, None)
         if ticket is not None:
-            ticket.is_gone = True
+            self._lines[ticket.backend].leave(ticket)
             _count_down(self._waiting_for, ticket.backend)
             return
         if self._chosen:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from jobdb_builders import make_job
 
 from pman.job.record import Job
@@ -145,6 +146,43 @@ def test_many_at_random_keep_the_rules() -> None:
             is_full = on.count(job.backend) >= {"host": 3, "swarm": 2}[job.backend]
             assert is_full or of_auid.count(job.auid) >= 2
         assert line.waiting == len(waiting)
+        for backend in line._lines.values():
+            gone = {
+                auid: sum(ticket.is_gone for _, ticket in heap)
+                for auid, heap in backend._by_auid.items()
+            }
+            assert all(2 * gone[auid] <= len(heap) for auid, heap in backend._by_auid.items())
+            assert backend._gone == {auid: count for auid, count in gone.items() if count}
+            assert len(backend._heads) <= 2 * len(backend._by_auid) + SPARE
+
+
+def kept(line: Line) -> tuple[int, int]:
+    """Return how many tickets and heads the line of the host keeps."""
+    host = line._lines["host"]
+    return sum(map(len, host._by_auid.values())), len(host._heads)
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+@pytest.mark.parametrize("per_auid", [0, 1])
+def test_jobs_that_leave_while_all_places_are_taken_take_no_memory(
+    is_alone: bool, per_auid: int
+) -> None:
+    line = Line({"": 2}, per_auid)
+    running = [of("a"), of("b")]
+    assert all(line.pass_by(job) for job in running)
+    stays = of("a", priority=-1)
+    if not is_alone:
+        line.add(stays)
+    for n in range(10 * SPARE):  # each comes before all that have left
+        job = of(f"user{n}" if n % 2 else "a", priority=n)
+        line.add(job)
+        line.leave(job.name)
+    tickets, heads = kept(line)
+    assert tickets <= 2 * line.waiting + 1
+    assert heads <= 2 * (line.waiting + 1) + SPARE
+    assert not line._lines["host"]._gone or not is_alone
+    line.leave(running[0].name)
+    assert line.take_chosen() == [stays.name] * (not is_alone)
 
 
 def test_alarms_ring_in_order_and_once() -> None:
