@@ -10,7 +10,7 @@ MIN_STALE = 1000
 
 
 class OrderIndex:
-    """Names by number. `JobStore` changes it under its lock; walks need none.
+    """Names by number. `JobStore` calls it under its lock; who walks needs none.
 
     A job that goes leaves a hole, so that it costs nothing; more holes than jobs are closed.
     Lists are only appended to, or replaced as a whole: who walks one is not disturbed.
@@ -56,11 +56,13 @@ class OrderIndex:
         return self._names[index] if -len(self._names) <= index < len(self._names) else None
 
     def newest_first(self, below: int | None = None) -> Iterator[str]:
-        """Give the names of all numbers below one, holes included; needs no lock."""
+        """Give the names of all numbers below one, holes included.
+
+        Only the call needs the lock, as it takes two lists that belong together; the walk does not.
+        """
         numbers, names = self._numbers, self._names
         end = len(numbers) if below is None else bisect.bisect_left(numbers, below)
-        for index in range(end - 1, -1, -1):
-            yield names[index]
+        return (names[index] for index in range(end - 1, -1, -1))
 
     def _close_holes(self) -> None:
         kept = [

@@ -67,6 +67,18 @@ def test_a_walk_is_not_disturbed_by_what_comes_and_goes() -> None:
     assert len(list(jobs.index.newest_first())) < 3 * MIN_STALE
 
 
+def test_a_walk_is_of_what_was_there_when_it_was_asked_for() -> None:
+    jobs = Jobs()
+    for name in "abc":
+        jobs.add(name)
+    walk = jobs.index.newest_first()
+    jobs.remove("a")
+    jobs.remove("b")
+    assert jobs.index.at(0) == "c"  # has closed the holes
+    jobs.add("d")
+    assert list(walk) == ["c", "b", "a"]
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 20)), max_size=60))
 def test_at_counts_only_what_is_there(steps: list[tuple[bool, int]]) -> None:
     jobs = Jobs()
