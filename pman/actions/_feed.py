@@ -55,6 +55,10 @@ class Feed:
         self._clock = clock
         self._sent_at = clock()
         self._begin: bytes = b"retry: %d\n\n" % RETRY_MS
+        if since is None:
+            # Who loses the connection before the first event comes back with this. It counts though
+            # nothing is dispatched: see "dispatch the event" in the source, steps 1 and 2.
+            self._begin = b"id: %d\n%b" % (self._seq, self._begin)
         self._callback: Callable[[], None] | None = None
         self._forget: Callable[[], None] | None = None
 

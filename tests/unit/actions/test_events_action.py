@@ -336,6 +336,21 @@ def test_stream_without_a_number_begins_now(pman: Harness) -> None:
     assert json.loads(event["data"])["jid"] == "b"
 
 
+@pytest.mark.parametrize("owner", [None, "me"])
+def test_who_loses_a_stream_before_the_first_event_can_go_on(
+    pman: Harness, owner: str | None
+) -> None:
+    wanted = Wanted(owner=owner)
+    submit(pman, "a", auid="me")
+    lost = Feed(pman.context.events, None, wanted)
+    submit(pman, "b", auid="me")
+    begin, *_ = parse(lost.read() or b"")
+    assert begin.keys() == {"id", "retry"}  # no data: a browser keeps the id and dispatches nothing
+    feed = Feed(pman.context.events, int(begin["id"]), wanted)
+    _, event = parse(feed.read() or b"")
+    assert json.loads(event["data"])["jid"] == "b"
+
+
 def test_stream_shows_that_it_lives(pman: Harness) -> None:
     clock = Clock()
     feed = Feed(pman.context.events, None, Wanted(), clock)
