@@ -49,7 +49,7 @@ STAT_PERIOD_S = 1.0
 #: Largest token file, bytes; a path given by mistake is not read into memory.
 MAX_FILE_BYTES = 1024 * 1024
 
-_SECTION_LINE = re.compile(rf"^\s*\[\s*(?:{SECTION}|{RIGHTS_SECTION})\s*\]", re.MULTILINE)
+_SECTION_LINE = re.compile(rf"^[ \t]*\[\s*(?:{SECTION}|{RIGHTS_SECTION})\s*\]", re.MULTILINE)
 
 #: What tells two versions of a file apart.
 Identity = tuple[int, int, int, int]

@@ -20,7 +20,11 @@ _KEYS = frozenset(
     (*_NUMBERS, *_SWITCHES, "argv", "env", "cwd", "stdin", "labels", "after", "callback")
 )
 
-_NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*", re.ASCII)
+#: No two repetitions of the same character meet: a search that goes back and forth would hold up
+#: all of pman.
+_NUMBER = re.compile(r"\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*", re.ASCII)
+#: Longest text that is looked at, characters; no number that is meant is as long.
+_MAX_NUMBER_LENGTH = 64
 
 
 def eased(meta: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -54,6 +58,7 @@ def _is_nothing(key: str, value: Any) -> bool:
 
 def _number(value: Any) -> Any:
     """Return the number that a text holds, and a whole one as an integer; else `value`."""
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
+    is_short = isinstance(value, str) and len(value) <= _MAX_NUMBER_LENGTH
+    if is_short and _NUMBER.fullmatch(value):
         value = float(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value

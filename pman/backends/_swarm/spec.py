@@ -18,7 +18,8 @@ from pman.errors import RequestError, shown
 SHARE_TARGET = "/share"
 
 #: Source: moby/swarmkit, manager/controlapi/common.go, isValidDNSName and validateAnnotations.
-_NAME = re.compile(r"[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*", re.ASCII)
+#: Theirs repeats what is repeated already, which takes for ever where names are matched by trying.
+_NAME = re.compile(r"[a-zA-Z0-9](?:[-_]*[A-Za-z0-9])*", re.ASCII)
 MAX_NAME = 63
 
 NAME_FIELD = "container.manager.env.serviceName"

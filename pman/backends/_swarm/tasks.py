@@ -59,10 +59,13 @@ OUTCOMES: dict[str, tuple[JobState, str]] = {
 _IMAGE_TROUBLE = re.compile(
     r"no such image|pull access denied|manifest (?:unknown|for \S+ not found)|not found: manifest"
     r"|repository does not exist|no matching manifest|failed to resolve reference"
-    r"|error pulling image|toomanyrequests|no basic auth credentials|unauthorized: "
-    r"|/v2/.*(?:dial tcp|x509|timeout|no such host|refused)",
+    r"|error pulling image|toomanyrequests|no basic auth credentials|unauthorized: ",
     re.IGNORECASE,
 )
+#: A registry that could not be reached: its path, and behind that one of these. As one pattern it
+#: would try each path with all that follows.
+_REGISTRY_PATH = "/v2/"
+_NOT_REACHED = re.compile(r"dial tcp|x509|timeout|no such host|refused")
 
 
 class TaskView(msgspec.Struct, frozen=True):
@@ -219,6 +222,13 @@ def _judge(
     return _judge_ended(task, worker, fact, at, is_ending)
 
 
+def _is_image_trouble(words: str) -> bool:
+    lines = words.lower().split("\n")
+    return _IMAGE_TROUBLE.search(words) is not None or any(
+        _NOT_REACHED.search(line.partition(_REGISTRY_PATH)[2]) for line in lines
+    )
+
+
 def _judge_ended(
     task: Mapping[str, Any], worker: Worker, fact: Fact, at: float | None, is_ending: bool
 ) -> TaskView:
@@ -228,7 +238,7 @@ def _judge_ended(
         outcome, reason = _judge_rescued(worker, fact.exit_code)
     if is_ending and reason == "evicted":
         reason = "canceled"
-    if worker.state == "rejected" and _IMAGE_TROUBLE.search(worker.message):
+    if worker.state == "rejected" and _is_image_trouble(worker.message):
         reason = "image_pull_failed"
     elif worker.state == "failed" and (fact.is_oom or "oom" in worker.message.lower().split()):
         reason = "oom_killed"
