@@ -13,6 +13,7 @@ from pman.actions.base import ActionContext, ActionRequest, Answer, GiveUp, Late
 from pman.auth import Role
 from pman.errors import PmanError
 from pman.job.event import Kind, Wanted
+from pman.job.pairs import MAX_LABELS
 from pman.job.state import JobState
 from pman.jobdb.events import Page
 
@@ -21,9 +22,9 @@ def _about(text: str, **limits: Any) -> msgspec.Meta:
     return msgspec.Meta(description=text, **limits)
 
 
-#: Longest text and most labels to look for: a stream keeps them as long as it goes on. No label of
-#: a job is longer than the second one.
-MAX_TEXT, MAX_LABEL_TEXT, MAX_LABELS = 4096, 320, 256
+#: Longest texts to look for: a stream keeps them as long as it goes on. No label of a job is longer
+#: than the second one.
+MAX_TEXT, MAX_LABEL_TEXT = 4096, 320
 
 _Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 _LabelText = Annotated[str, msgspec.Meta(max_length=MAX_LABEL_TEXT)]

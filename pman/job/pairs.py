@@ -6,10 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pman.errors import wrong
+from pman.errors import RequestError, wrong
 
 #: Labels whose key begins so are ours.
 LABEL_PREFIX = "pman."
+
+#: Most labels of a job: each of its events repeats them.
+MAX_LABELS = 256
 
 _VARIABLE = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*", re.ASCII)
 #: Source: Kubernetes, "Labels: syntax and character set"; Docker takes all that it does.
@@ -36,13 +39,18 @@ def environment(meta: Mapping[str, Any]) -> dict[str, str]:
 
 
 def labels(meta: Mapping[str, Any]) -> dict[str, str]:
-    """Return `labels`: an object of names and texts or numbers, short ones.
+    """Return `labels`: an object of names and texts or numbers, short ones, and not many.
 
     Raises:
         RequestError: It is something else.
     """
+    given = _object(meta, "labels")
+    if len(given) > MAX_LABELS:
+        raise RequestError(
+            f"labels has {len(given)} entries, expected at most {MAX_LABELS}", field="labels"
+        )
     found: dict[str, str] = {}
-    for key, value in _object(meta, "labels").items():
+    for key, value in given.items():
         if _LABEL_KEY.fullmatch(key) is None or key.startswith(LABEL_PREFIX):
             expected = f"letters, digits, '-', '_', '.', not beginning with {LABEL_PREFIX!r}"
             raise wrong("labels", key, expected)

@@ -11,11 +11,15 @@ from msgspec import Meta
 from pman.errors import RequestError, wrong
 from pman.job.callback import parse_target
 from pman.job.lenient import eased
-from pman.job.pairs import environment, labels
+from pman.job.pairs import MAX_LABELS, environment, labels
 from pman.job.reading import read_struct
-
-#: Longest `stdin`, bytes: it is kept with the job.
-MAX_STDIN_BYTES = 1024 * 1024
+from pman.job.sizes import (
+    MAX_CMD_BYTES,
+    MAX_NAME_BYTES,
+    MAX_STDIN_BYTES,
+    check_length,
+    check_words,
+)
 
 #: Longest time that a client may name, seconds: ten years.
 MAX_SECONDS = 315_360_000
@@ -30,12 +34,17 @@ _Name = str | int | float
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """`meta` of `run`, as clients spell it; null stands for what is not given."""
 
-    auid: Annotated[_Name, Meta(description="Whose job it is.")]
-    jid: Annotated[_Name, Meta(description="Id of the job; need not be unique.")]
-    cmd: Annotated[str | None, Meta(description="Command line. Either this or argv.")] = None
+    auid: Annotated[_Name, Meta(description="Whose job it is; 1 KiB at most.")]
+    jid: Annotated[_Name, Meta(description="Id of the job, 1 KiB at most; need not be unique.")]
+    cmd: Annotated[
+        str | None, Meta(description="Command line, 1 MiB at most. Either this or argv.")
+    ] = None
     argv: Annotated[
         Annotated[list[str], Meta(min_length=1)] | None,
-        Meta(description="Program and arguments, run without a shell. Either this or cmd."),
+        Meta(
+            description="Program and arguments, run without a shell; with env 1 MiB at most. Either"
+            " this or cmd."
+        ),
     ] = None
     threaded: Annotated[Any, Meta(description="True: do not wait for the end of the job.")] = None
     container: Annotated[
@@ -55,7 +64,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         str | None, Meta(description="What the command reads; 1 MiB at most. Default: nothing.")
     ] = None
     labels: Annotated[
-        dict[str, str | int | float] | None, Meta(description="Names to find the job by.")
+        dict[str, str | int | float] | None,
+        Meta(description=f"Names to find the job by; {MAX_LABELS} at most."),
     ] = None
     timeout: Annotated[
         _Seconds | None, Meta(description="How long each try of it may run, seconds.")
@@ -155,11 +165,12 @@ def spec_from_meta(meta: dict[str, Any], *, is_lenient: bool = False) -> JobSpec
     given = eased(meta) if is_lenient else meta
     env, tags = environment(given), labels(given)  # first: their errors name the entry
     options = read_struct(given, RunOptions)
+    check_words(options.argv or (), env)
     return JobSpec(
         cmd=_command(options),
         argv=options.argv,
-        auid=str(options.auid),
-        jid=str(options.jid),
+        auid=_name("auid", options.auid),
+        jid=_name("jid", options.jid),
         container=meta.get("container"),
         compound=options.compound,
         env=env,
@@ -184,6 +195,7 @@ def _command(options: RunOptions) -> str:
     if options.argv is None:
         if options.cmd is None:
             raise RequestError("cmd is missing, and so is argv: run needs one", field="cmd")
+        check_length("cmd", options.cmd, MAX_CMD_BYTES)
         _text("cmd", options.cmd)
         return options.cmd
     if options.cmd is not None:
@@ -193,6 +205,12 @@ def _command(options: RunOptions) -> str:
     if not options.argv[0]:
         raise wrong("argv[0]", "", "the name of a program")
     return shlex.join(options.argv)
+
+
+def _name(field: str, value: _Name) -> str:
+    text = str(value)
+    check_length(field, text, MAX_NAME_BYTES)
+    return text
 
 
 def _text(field: str, value: str | None) -> str | None:
@@ -209,13 +227,8 @@ def _text(field: str, value: str | None) -> str | None:
 def _stdin(value: str | None) -> str | None:
     if not value:
         return None
-    _text("stdin", value)
-    size = len(value.encode("utf-8", "surrogatepass"))
-    if size > MAX_STDIN_BYTES:
-        raise RequestError(
-            f"stdin has {size} bytes, expected at most {MAX_STDIN_BYTES}", field="stdin"
-        )
-    return value
+    check_length("stdin", value, MAX_STDIN_BYTES)
+    return _text("stdin", value)
 
 
 def _callback(url: str | None) -> str:

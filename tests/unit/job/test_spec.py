@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from pman.errors import RequestError
+from pman.job.pairs import MAX_LABELS
 from pman.job.record import new_job
-from pman.job.spec import MAX_STDIN_BYTES, JobSpec, RunOptions, spec_from_meta
+from pman.job.sizes import MAX_CMD_BYTES, MAX_NAME_BYTES, MAX_STDIN_BYTES, MAX_WORDS_BYTES
+from pman.job.spec import JobSpec, RunOptions, spec_from_meta
 
 MINIMAL = {"cmd": "true", "auid": "t", "jid": "j"}
 
@@ -84,6 +86,16 @@ def test_everything_that_can_be_asked_for() -> None:
         ("stdin", 5, "stdin"),
         ("labels", {"pman.job": "x"}, "labels"),
         ("labels", {"a": "b c"}, "labels.a"),
+        ("labels", {f"l{n}": "" for n in range(MAX_LABELS + 1)}, "labels"),
+        ("jid", "j" * (MAX_NAME_BYTES + 1), "jid"),
+        ("jid", "é" * (MAX_NAME_BYTES // 2) + "x", "jid"),
+        ("jid", 10**MAX_NAME_BYTES, "jid"),
+        ("auid", "u" * (MAX_NAME_BYTES + 1), "auid"),
+        ("cmd", "x" * (MAX_CMD_BYTES + 1), "cmd"),
+        ("cmd", "é" * (MAX_CMD_BYTES // 2) + "x", "cmd"),
+        ("env", {"A": "x" * MAX_WORDS_BYTES}, "env"),
+        ("env", {"A": "é" * (MAX_WORDS_BYTES // 2)}, "env"),
+        ("env", {f"A{n}": "" for n in range(MAX_WORDS_BYTES // 10)}, "env"),
         ("timeout", 0, "timeout"),
         ("timeout", float("nan"), "timeout"),
         ("timeout", float("inf"), "timeout"),
@@ -113,12 +125,38 @@ def test_what_is_wrong_is_named(key: str, value: Any, field: str) -> None:
 
 @pytest.mark.parametrize(
     ("argv", "field"),
-    [([], "argv"), ([5], "argv[0]"), ([""], "argv[0]"), (["a", "b\0"], "argv[1]")],
+    [
+        ([], "argv"),
+        ([5], "argv[0]"),
+        ([""], "argv[0]"),
+        (["a", "b\0"], "argv[1]"),
+        (["a", "x" * MAX_WORDS_BYTES], "argv"),
+        (["a"] * (MAX_WORDS_BYTES // 9), "argv"),
+    ],
 )
 def test_what_is_wrong_in_argv_is_named(argv: list[Any], field: str) -> None:
     with pytest.raises(RequestError) as caught:
         of_argv(*argv)
     assert caught.value.field == field
+
+
+def test_argv_and_env_count_together() -> None:
+    half = "x" * (MAX_WORDS_BYTES // 2)
+    assert of_argv("true", half).argv == ["true", half]
+    with pytest.raises(RequestError, match=rf"together, expected at most {MAX_WORDS_BYTES}"):
+        of_argv("true", half, env={"A": half})
+
+
+def test_what_is_as_long_as_may_be_is_taken() -> None:
+    jid, cmd = "é" * (MAX_NAME_BYTES // 2), "x" * MAX_CMD_BYTES
+    tags = {f"l{n}": "" for n in range(MAX_LABELS)}
+    full = spec(jid=jid, auid=jid, cmd=cmd, stdin="x" * MAX_STDIN_BYTES, labels=tags)
+    assert (full.jid, full.auid, full.cmd, full.labels) == (jid, jid, cmd, tags)
+
+
+def test_what_is_too_long_is_shown_shortened() -> None:
+    with pytest.raises(RequestError, match=r"^jid is 'x+\.\.\.x+', expected at most 1024 bytes$"):
+        spec(jid="x" * 20_000)
 
 
 @pytest.mark.parametrize("value", [None, "", False, [], {}])
