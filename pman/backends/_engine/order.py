@@ -15,6 +15,7 @@ import msgspec
 from pman.errors import RequestError, shown, wrong
 from pman.job.lenient import eased
 from pman.job.pairs import environment, labels
+from pman.job.words import split_words
 
 #: Most containers of one job; more is a slip of the keyboard.
 MAX_WORKERS = 1000
@@ -155,7 +156,7 @@ def _image(target: Mapping[str, Any]) -> str:
 
 def _words(cmd: str) -> list[str]:
     try:
-        return shlex.split(cmd)
+        return split_words(cmd)
     except ValueError as exc:
         reason = str(exc).lower()
         raise RequestError(
