@@ -19,9 +19,14 @@ RECENT, SLACK = 10_000, 2_000
 #: Events that are looked through before the lock is let go, or the disk is asked for more.
 CHUNK = 500
 
+#: Most bytes of JSON that the events of one page take; the first one is there whatever it takes.
+PAGE_BYTES = 1024 * 1024
+
 #: Events that one call looks through, so that it ends soon even when none is wanted. For a client
 #: that is bound to a user it goes on to the end: an early one would count the events of others.
 MAX_SCAN = 100_000
+
+_encode = msgspec.json.Encoder().encode
 
 OnNews = Callable[[], None]
 
@@ -140,7 +145,7 @@ class EventLog:
         Args:
             seq: Number of the last event that is known already; 0: begin with the oldest that is
                 left; None: only what comes from now on.
-            limit: Most events to return.
+            limit: Most events to return; fewer where they take more than `PAGE_BYTES`.
             scan: About how many to look at; None: as with `MAX_SCAN`.
         Raises:
             SnapshotError: Older events cannot be read.
@@ -155,20 +160,26 @@ class EventLog:
             at = horizon
         mine = at  # number of the last event that a bound client may know of
         found: list[Event] = []
-        is_end = False
-        scanned = 0
-        while len(found) < limit and (scan is None or scanned < scan):
+        is_end = is_full = False
+        scanned = size = 0
+        while not is_full and len(found) < limit and (scan is None or scanned < scan):
             chunk = self._chunk(at, owner, mine)
             is_gap = is_gap or at < self._horizon.of(owner)
             if not chunk:
                 is_end = True
                 break
             for event in chunk:
+                is_wanted = wanted.matches(event)
+                if is_wanted:
+                    size += len(_encode(event))
+                    is_full = bool(found) and size > PAGE_BYTES
+                    if is_full:
+                        break
                 at = event.seq
                 scanned += 1
                 if event.auid == owner:
                     mine = at
-                if wanted.matches(event):
+                if is_wanted:
                     found.append(event)
                     if len(found) == limit:
                         break

@@ -23,6 +23,7 @@ from pman.job.observation import Observation
 from pman.job.record import Job
 from pman.job.state import JobState
 from pman.jobdb import events as events_module
+from pman.jobdb.events import PAGE_BYTES
 
 
 @pytest.fixture
@@ -349,6 +350,19 @@ def test_who_loses_a_stream_before_the_first_event_can_go_on(
     feed = Feed(pman.context.events, int(begin["id"]), wanted)
     _, event = parse(feed.read() or b"")
     assert json.loads(event["data"])["jid"] == "b"
+def test_pieces_and_pages_are_not_much_longer_than_a_mebibyte(pman: Harness) -> None:
+    tags = {f"l{n}": "x" * 60 for n in range(256)}
+    for _ in range(60):
+        submit(pman, labels=tags)
+    page = ask(pman, since=0, limit=1000)
+    assert 0 < len(page["events"]) < 60
+    feed = Feed(pman.context.events, 0, Wanted())
+    pieces = [feed.read() or b"", feed.read() or b""]
+    assert all(0 < len(piece) < 2 * PAGE_BYTES for piece in pieces)
+    assert pieces[0].count(b"event: state") == len(page["events"])
+    following = ask(pman, since=page["next"], limit=1000)
+    assert pieces[1].count(b"event: state") == len(following["events"])
+    feed.close()
 
 
 def test_stream_shows_that_it_lives(pman: Harness) -> None:

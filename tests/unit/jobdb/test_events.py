@@ -7,7 +7,7 @@ from jobdb_builders import make_job
 
 from pman.job.event import Event, Wanted, accepted
 from pman.jobdb import events as events_module
-from pman.jobdb.events import EventLog
+from pman.jobdb.events import PAGE_BYTES, EventLog
 from pman.jobdb.horizon import Horizon
 from pman.jobdb.numbering import Numbering
 
@@ -83,6 +83,26 @@ def test_pages_follow_each_other(log: EventLog, disk: Disk) -> None:
     page = log.since(page.next, 10, ALL)
     assert (page.events, page.next, page.is_end, page.first_seq) == ([], 105, True, 101)
     assert disk.reads == 0
+
+
+@pytest.mark.parametrize("wanted", [ALL, MINE, Wanted(jid="a")])
+def test_a_page_ends_where_it_gets_too_long(log: EventLog, disk: Disk, wanted: Wanted) -> None:
+    events = make_events(101, 7, auid="me")
+    for event in events:
+        event.message = "x" * (PAGE_BYTES // 3)
+    events[4].message = "x" * (2 * PAGE_BYTES)
+    publish(log, disk, events)
+    pages, since = [], 0
+    while True:
+        page = log.since(since, 1000, wanted)
+        if page.is_end:
+            break
+        pages.append(seqs(page.events))
+        assert page.at == page.next == page.events[-1].seq
+        since = page.next
+    # The one that is too long by itself is alone; what follows is not lost.
+    assert pages == [[101, 102], [103, 104], [105]]
+    assert seqs(page.events) == [106, 107]
 
 
 def test_without_a_number_only_what_comes(log: EventLog, disk: Disk) -> None:
