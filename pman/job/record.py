@@ -128,6 +128,7 @@ class Job(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
         callback: URL that gets the final record, "" for none.
         progress: Share of the work that is done, 0 to 1, as the job says, or None.
         progress_text: What the job says of it.
+        wants_progress: Whether what it prints is looked at for progress.
         order: Place in the order of acceptance; set by `JobStore`, never given twice.
         idempotency: Digest of the client's idempotency key, perhaps with a colon and the digest
             of what came with it, or "".
@@ -175,6 +176,7 @@ class Job(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     callback: str = ""
     progress: float | None = None
     progress_text: str = ""
+    wants_progress: bool = True
     idempotency: str = ""
     order: int = 0
 
@@ -236,6 +238,7 @@ def new_job(spec: JobSpec, backend: str, now_s: float) -> Job:
         backoff_s=spec.backoff_s if spec.retries else 0.0,
         timeout_s=spec.timeout_s,
         pending_timeout_s=spec.pending_timeout_s,
+        wants_progress=spec.progress,
     )
 
 

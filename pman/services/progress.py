@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import stat
 import time
@@ -59,7 +58,7 @@ class ProgressWatcher(Service):
         names = {job.run_name for job in running}
         self._sizes = {name: size for name, size in self._sizes.items() if name in names}
         for job in running:
-            if wants_progress(job):
+            if job.wants_progress:
                 seen = self._read(job)
                 if seen is not None:
                     self._store.change(job.name, functools.partial(_told, job.attempt, seen))
@@ -81,7 +80,7 @@ class ProgressWatcher(Service):
 
     def _add_last(self, seen: Observation) -> None:
         job = self._store.get(job_name_of(seen.name))
-        if job is None or job.state.is_final or not wants_progress(job):
+        if job is None or job.state.is_final or not job.wants_progress:
             return
         part = max(0, len(seen.parts or ()) - 1)
         said = _read_tail(self._output.path(seen.name, part, "stdout"), LAST_TAIL_BYTES)
@@ -117,11 +116,6 @@ class ProgressWatcher(Service):
     def _recent(self, job: Job) -> str | None:
         backend = self._backends.get(job.backend)
         return None if backend is None else backend.recent_output(job)
-
-
-def wants_progress(job: Job) -> bool:
-    """Return whether the client lets what the job prints be read for its progress."""
-    return '"progress"' not in job.meta or json.loads(job.meta).get("progress") is not False
 
 
 def _told(attempt: int, seen: Progress, job: Job) -> Job | None:

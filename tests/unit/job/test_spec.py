@@ -69,6 +69,8 @@ def test_everything_that_can_be_asked_for() -> None:
     assert (job.labels, job.retries, job.backoff_s, job.priority) == (full.labels, 3, 1.0, -7)
     assert (job.timeout_s, job.pending_timeout_s) == (5.0, 0.5)
     assert (job.callback, job.cmd, job.run_name) == (full.callback, full.cmd, job.name)
+    assert not job.wants_progress
+    assert new_job(spec(), "host", 1e9).wants_progress
 
 
 @pytest.mark.parametrize(

@@ -152,9 +152,15 @@ def test_what_a_try_has_said_is_no_progress_of_what_follows(
 
 
 def test_a_job_may_not_want_to_be_read(setup: Setup) -> None:
-    job = setup.job(parts=[part(1.0)], meta='{"cmd": "x", "progress": false}')
+    job = setup.job(parts=[part(1.0)], wants_progress=False)
     setup.prints(job, "::progress 0.5\n")
     assert setup.said(job) == (None, "")
+
+
+def test_no_look_parses_what_the_client_sent(setup: Setup) -> None:
+    job = setup.job(parts=[part(1.0)], meta='{"progress": no JSON')
+    setup.prints(job, "::progress 0.5\n")
+    assert setup.said(job) == (0.5, "")
 
 
 def test_the_report_of_the_end_says_what_was_said_last(setup: Setup) -> None:
