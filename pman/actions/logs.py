@@ -18,8 +18,9 @@ from pman.job.record import Job
 from pman.logreading import StreamFile
 from pman.output import STREAMS
 
-#: Most bytes of one reply that is a document, and at least one character.
-MAX_LIMIT_BYTES = 64 * 1024 * 1024
+#: Most bytes of one reply that is a document, and at least one character. It is made as a whole,
+#: and takes six bytes for what JSON has to escape; who wants more has it streamed.
+MAX_LIMIT_BYTES = 4 * 1024 * 1024
 MIN_LIMIT_BYTES = 4
 
 #: Most lines of a tail.

@@ -14,7 +14,7 @@ import pytest
 from action_harness import Answer, Harness
 from jobdb_builders import make_job
 
-from pman.actions.logs import MAX_TAIL_LINES
+from pman.actions.logs import MAX_LIMIT_BYTES, MAX_TAIL_LINES
 from pman.job.observation import Observation
 from pman.job.record import Part, Worker, run_name
 from pman.job.state import JobState
@@ -407,7 +407,7 @@ def test_raw_bytes_up_to_a_limit(pman: Harness) -> None:
         ({"attempt": 0}, "attempt"),
         ({"attempt": 2}, "attempt"),
         ({"limit": 0}, "limit"),
-        ({"limit": 10**9}, "limit"),
+        ({"limit": MAX_LIMIT_BYTES + 1}, "limit"),
         ({"follow": "yes"}, "follow"),
         ({"encoding": "utf-16"}, "encoding"),
         ({"cursor": "nonsense"}, "cursor"),
