@@ -11,7 +11,7 @@ from pman.actions.base import ActionContext
 from pman.errors import RequestError, UnknownJob, shown
 from pman.job.record import Job
 
-#: Most jobs that one request may name.
+#: Most jobs that one request may name, and most that it may mean: many may have one id.
 MAX_NAMES = 1000
 
 #: What a job id may be sent as: a number stands for its text, as in `run`.
@@ -31,7 +31,7 @@ def named(jid: JobIds, job: JobNames, context: ActionContext) -> list[Job]:
     """Return the jobs that have one of these ids or names, each once, oldest first for one id.
 
     Raises:
-        RequestError: Neither is given.
+        RequestError: Neither is given, or more jobs are meant than one request may be about.
         UnknownJob: There is none for one of them; names it.
     """
     if jid is None and job is None:
@@ -42,11 +42,21 @@ def named(jid: JobIds, job: JobNames, context: ActionContext) -> list[Job]:
         if not matches:
             raise UnknownJob(f"there is no job with the id {shown(wanted)}", field="jid")
         found |= {each.name: each for each in matches}
+    if len(found) > MAX_NAMES:
+        raise RequestError(
+            f"jid is {shown(jid)}, which {len(found)} jobs have, expected at most {MAX_NAMES}; name"
+            " them with job",
+            field="jid",
+        )
     for name in _each(job):
         match = context.store.get(str(name))
         if match is None:
             raise UnknownJob(f"there is no job {shown(name)}", field="job")
         found[match.name] = match
+    if len(found) > MAX_NAMES:
+        raise RequestError(
+            f"jid and job mean {len(found)} jobs, expected at most {MAX_NAMES}", field="job"
+        )
     return list(found.values())
 
 
