@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pman import log
-from pman.actions import ACTIONS, Action
+from pman.actions import ACTIONS, RUN_BODY_BYTES, SMALL_BODY_BYTES, Action
 from pman.actions._put import put_run
 from pman.actions._rights import check_right
 from pman.actions.base import (
@@ -20,7 +20,7 @@ from pman.actions.base import (
 )
 from pman.actions.get import look_up
 from pman.auth import ALL_RIGHTS, Caller, TokenAuth
-from pman.envelope import ABSENT, Envelope
+from pman.envelope import ABSENT, MAX_ECHO_LENGTH, Envelope
 from pman.errors import (
     Forbidden,
     MalformedRequest,
@@ -29,6 +29,7 @@ from pman.errors import (
     NotSupported,
     PmanError,
     RequestError,
+    RequestTooLarge,
     UnknownAction,
     UnknownJob,
     shown,
@@ -39,7 +40,7 @@ from pman.http.request_id import HEADER, request_id
 from pman.ops.operations import QUICK_PATHS, Operations, page_of
 from pman.replies import ClassicForm, Form, Replies, RestForm, Serve
 from pman.rest.face import Face, is_rest
-from pman.wire import METHODS, loads
+from pman.wire import METHODS, loads, outline
 
 _log = logging.getLogger(__name__)
 
@@ -226,6 +227,10 @@ class Dispatcher:
         self, request: Request, envelope: Envelope, caller: Caller, only_quick: bool
     ) -> Outcome | Later | None:
         method = request.method
+        if len(request.body) > SMALL_BODY_BYTES:
+            if only_quick:
+                return None
+            self._check_long(request, envelope, caller)
         try:
             envelope.text = request.body.decode("utf-8")
         except UnicodeDecodeError as exc:
@@ -270,6 +275,30 @@ class Dispatcher:
                 )
             if size == 12 and name[1] == "-" and name.lower() == REQUEST_ID:
                 request.wants_id = True
+
+    def _check_long(self, request: Request, envelope: Envelope, caller: Caller) -> None:
+        """Refuse a long body, before it is read, that is not for an action that takes it.
+
+        Raises:
+            Forbidden: The caller may not ask for the action.
+            RequestTooLarge: The body is longer than the action, or the method, takes.
+            RequestError: It is no request; as it would be refused once it was read.
+        """
+        size = len(request.body)
+        if request.method != "POST":
+            raise RequestTooLarge(
+                f"the body has {size} bytes, expected at most {SMALL_BODY_BYTES} with"
+                f" {shown(request.method)}",
+                field="body",
+            )
+        if size > RUN_BODY_BYTES:  # to find the action takes time, too, a second for --maxBody
+            raise RequestTooLarge(
+                f"the body has {size} bytes, expected at most {RUN_BODY_BYTES}", field="body"
+            )
+        name, action = _action_in(_payload(outline(request.body)))
+        envelope.action = name
+        action.check_size(name, size)
+        check_right(name, action.role, caller, self._context.settings)
 
     def _document(self, request: Request, envelope: Envelope) -> Any:
         """Return the JSON of the body, ABSENT when the body is empty."""
@@ -348,20 +377,13 @@ class Dispatcher:
             raise MalformedRequest(
                 f"payload is {shown(payload)}, expected an object", field="payload"
             )
-        name = payload.get("action")
-        if not isinstance(name, str):
-            raise RequestError(f"action is {shown(name)}, expected a string", field="action")
-        action = ACTIONS.get(name)
-        if action is None:
-            raise UnknownAction(
-                f"action is {shown(name)}, expected one of {', '.join(ACTIONS)}", field="action"
-            )
+        name, action = _action_in(payload)
         meta = _meta(payload)
         if envelope is not None:
             envelope.action = name
         action.check_size(name, size)
-        if envelope is not None:
-            envelope.meta = meta  # what is too large is not repeated
+        if envelope is not None and len(envelope.text) <= MAX_ECHO_LENGTH:
+            envelope.meta = meta
         check_right(name, action.role, caller, self._context.settings)
         return action, ActionRequest(meta, caller=caller)
 
@@ -422,6 +444,19 @@ def _payload(document: Any) -> dict[str, Any]:
         )
     payload: dict[str, Any] = document["payload"]
     return payload
+
+
+def _action_in(payload: dict[str, Any]) -> tuple[str, Action]:
+    """Return the action that a payload names, and its name."""
+    name = payload.get("action")
+    if not isinstance(name, str):
+        raise RequestError(f"action is {shown(name)}, expected a string", field="action")
+    action = ACTIONS.get(name)
+    if action is None:
+        raise UnknownAction(
+            f"action is {shown(name)}, expected one of {', '.join(ACTIONS)}", field="action"
+        )
+    return name, action
 
 
 def _meta(payload: dict[str, Any]) -> dict[str, Any]:

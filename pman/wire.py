@@ -28,6 +28,8 @@ CONTENT_TYPE_JSON = "application/json"
 #: again, with more around it, and the slow way of `dumps` calls itself once a level.
 MAX_NESTING = 200
 
+_ABSENT = msgspec.Raw(b"null")
+
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _format = msgspec.json.format
@@ -62,6 +64,42 @@ def loads(text: bytes | str) -> Any:
     if is_suspect and is_nested_too_deeply(document):
         raise _too_deep()
     return document
+
+
+class _Outline(msgspec.Struct):
+    payload: msgspec.Raw = _ABSENT
+
+
+class _PayloadOutline(msgspec.Struct):
+    action: msgspec.Raw = _ABSENT
+
+
+_decode_outline = msgspec.json.Decoder(_Outline).decode
+_decode_payload = msgspec.json.Decoder(_PayloadOutline).decode
+
+
+def outline(raw: bytes) -> Any:
+    """Return what `loads` would, of a request, with no more in it than its action.
+
+    Whatever else there is is passed over and not built. As with `loads` the last of several keys
+    counts. What is not of the form of a request is None, and so is an action that is no text.
+
+    Args:
+        raw: `{"payload": {"action": ..., ...}, ...}`.
+    Raises:
+        MalformedRequest: Not JSON, and says where.
+    """
+    try:
+        payload = _decode_outline(raw).payload
+        action = _decode_payload(payload).action
+        is_text = bytes(memoryview(action)[:1]) == b'"'
+        return {"payload": {"action": _decode(action) if is_text else None}}
+    except msgspec.ValidationError:
+        return None
+    except msgspec.DecodeError as exc:
+        raise MalformedRequest(f"the body is not JSON: {exc}", field="body") from exc
+    except RecursionError as exc:
+        raise _too_deep() from exc
 
 
 def is_nested_too_deeply(document: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from pman.actions import SMALL_BODY_BYTES, action
+from pman.actions import action
 from pman.actions._ends import Countdown, on_each_end
 from pman.actions._named import JobIds, JobNames, named
 from pman.actions.base import ActionContext, ActionRequest, Answer, GiveUp, Later, Outcome
@@ -40,7 +40,7 @@ class CancelOptions(msgspec.Struct, frozen=True, kw_only=True):
     )
 
 
-@action("cancel", role=Role.RUN, takes=CancelOptions, max_body_bytes=SMALL_BODY_BYTES)
+@action("cancel", role=Role.RUN, takes=CancelOptions)
 def cancel(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     """End the jobs that `{"jid" or "job", "grace"?, "signal"?, "wait"?}` names; forget none.
 

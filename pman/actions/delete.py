@@ -6,7 +6,7 @@ import logging
 
 import msgspec
 
-from pman.actions import SMALL_BODY_BYTES, action
+from pman.actions import action
 from pman.actions._ends import Countdown, on_each_end
 from pman.actions._selection import discard, select
 from pman.actions.base import ActionContext, ActionRequest, Answer, GiveUp, Later, Outcome
@@ -21,7 +21,7 @@ DELETED = "Job deleted successfully"
 NOT_FOUND = "Not Found"
 
 
-@action("delete", role=Role.RUN, max_body_bytes=SMALL_BODY_BYTES)
+@action("delete", role=Role.RUN)
 def delete(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     """End and forget the jobs that match `{"value", "key"?: "jid"}`.
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from pman.actions import SMALL_BODY_BYTES, action
+from pman.actions import action
 from pman.actions._feed import Feed
 from pman.actions.base import ActionContext, ActionRequest, Answer, GiveUp, Later, Outcome
 from pman.auth import Role
@@ -61,7 +61,7 @@ class EventsMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ] = False
 
 
-@action("events", role=Role.READ, takes=EventsMeta, max_body_bytes=SMALL_BODY_BYTES)
+@action("events", role=Role.READ, takes=EventsMeta)
 def events(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     """Answer `{"events", "next", "firstSeq", "gap"}`; with `follow`, a stream of events.
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from pman.actions import SMALL_BODY_BYTES, action
+from pman.actions import action
 from pman.actions._named import JobId
 from pman.actions.base import ActionContext, ActionRequest, Outcome
 from pman.errors import RequestError, shown
@@ -72,7 +72,7 @@ class ListRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ] = None
 
 
-@action("list", takes=ListRequest, max_body_bytes=SMALL_BODY_BYTES)
+@action("list", takes=ListRequest)
 def list_jobs(request: ActionRequest, context: ActionContext) -> Outcome:
     """Answer `{"jobs": [...], "next": cursor or null}`; always true.
 

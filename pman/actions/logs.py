@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from pman.actions import SMALL_BODY_BYTES, action
+from pman.actions import action
 from pman.actions._joblog import JobLog, Position, Wanted, find_job, position_of
 from pman.actions._logbodies import RawBytes, Records
 from pman.actions._named import JobId
@@ -82,7 +82,7 @@ class LogsMeta(msgspec.Struct, rename="camel"):
     ] = False
 
 
-@action("logs", role=Role.READ, takes=LogsMeta, max_body_bytes=SMALL_BODY_BYTES)
+@action("logs", role=Role.READ, takes=LogsMeta)
 def logs(request: ActionRequest, context: ActionContext) -> Outcome:
     """Return what a job has printed, or follow it; see `LogsMeta`.
 

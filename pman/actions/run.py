@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from pman.actions import action
+from pman.actions import RUN_BODY_BYTES, action
 from pman.actions._named import newest
 from pman.actions._rights import check_place, spec_of
 from pman.actions._selection import report
@@ -20,7 +20,7 @@ from pman.jobdb.view import with_service_name
 from pman.wire import HOST
 
 
-@action("run", role=Role.RUN, takes=RunOptions)
+@action("run", role=Role.RUN, takes=RunOptions, max_body_bytes=RUN_BODY_BYTES)
 def run(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     """Run what `RunOptions` describes: `{"cmd" or "argv", "auid", "jid", "threaded"?, ...}`.
 
@@ -55,6 +55,8 @@ def _answer(
             request.meta["container"] = with_service_name(spec.container, spec.jid)
         return Outcome(True, job=job, is_new=is_new)
 
+    is_on_host = spec.container is None  # not the spec: it would be kept until the job has ended
+
     def subscribe(answer: Answer) -> GiveUp:
         def show(ended: Job) -> None:
             answer(lambda: Outcome(True, report([ended], context)))
@@ -63,7 +65,7 @@ def _answer(
             # The thread that sees containers end must not wait for the files of all of them.
             context.errands.submit(show, ended)
 
-        callback = show if spec.container is None else hand_over
+        callback = show if is_on_host else hand_over
         context.store.when_final(job.name, callback)
         return lambda: context.store.no_longer(job.name, callback)
 

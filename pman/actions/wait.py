@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from pman.actions import SMALL_BODY_BYTES, action
+from pman.actions import action
 from pman.actions._ends import on_each_end
 from pman.actions._named import JobIds, JobNames, named
 from pman.actions.base import ActionContext, ActionRequest, Answer, GiveUp, Later, Outcome
@@ -35,7 +35,7 @@ class WaitRequest(msgspec.Struct, frozen=True, kw_only=True):
     ] = 60.0
 
 
-@action("wait", takes=WaitRequest, max_body_bytes=SMALL_BODY_BYTES)
+@action("wait", takes=WaitRequest)
 def wait(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     """Answer `{"isDone", "jobs"}` once jobs have ended, or `timeout` is over; no listener is held.
 

@@ -12,6 +12,7 @@ import msgspec
 
 from pman.actions import ACTIONS
 from pman.actions._named import newest
+from pman.actions._rights import check_right
 from pman.actions.base import NOTHING, ActionContext, ActionRequest, Later, Outcome
 from pman.auth import Caller
 from pman.errors import (
@@ -137,6 +138,8 @@ class Exchange:
         action = ACTIONS.get(route.action)
         if action is not None:
             action.check_size(route.action, len(self._request.body))
+            # Before the body is read, which takes thirty times its room.
+            check_right(route.action, action.role, caller, context.settings)
         call, wanted = self._read(route, caller, context)
         self._call = call
         if not route.action:
