@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pman import log
-from pman.actions import ACTIONS, RUN_BODY_BYTES, SMALL_BODY_BYTES, Action
+from pman.actions import ACTIONS, SMALL_BODY_BYTES, Action
 from pman.actions._put import put_run
 from pman.actions._rights import check_right
 from pman.actions.base import (
@@ -19,8 +19,8 @@ from pman.actions.base import (
     Outcome,
 )
 from pman.actions.get import look_up
-from pman.auth import ALL_RIGHTS, Caller, TokenAuth
-from pman.envelope import ABSENT, MAX_ECHO_LENGTH, Envelope
+from pman.auth import ALL_RIGHTS, Caller, Role, TokenAuth
+from pman.envelope import ABSENT, Envelope
 from pman.errors import (
     Forbidden,
     MalformedRequest,
@@ -277,24 +277,22 @@ class Dispatcher:
                 request.wants_id = True
 
     def _check_long(self, request: Request, envelope: Envelope, caller: Caller) -> None:
-        """Refuse a long body, before it is read, that is not for an action that takes it.
+        """Refuse a long body, before it is read, that would be refused afterwards.
 
         Raises:
             Forbidden: The caller may not ask for the action.
-            RequestTooLarge: The body is longer than the action, or the method, takes.
+            RequestTooLarge: The body is longer than the action, or the caller's role, allows.
             RequestError: It is no request; as it would be refused once it was read.
         """
         size = len(request.body)
-        if request.method != "POST":
+        if caller.role < Role.RUN and size > SMALL_BODY_BYTES:
             raise RequestTooLarge(
-                f"the body has {size} bytes, expected at most {SMALL_BODY_BYTES} with"
-                f" {shown(request.method)}",
+                f"the body has {size} bytes, expected at most {SMALL_BODY_BYTES} with a token that"
+                " may only read",
                 field="body",
             )
-        if size > RUN_BODY_BYTES:  # to find the action takes time, too, a second for --maxBody
-            raise RequestTooLarge(
-                f"the body has {size} bytes, expected at most {RUN_BODY_BYTES}", field="body"
-            )
+        if request.method != "POST":
+            return
         name, action = _action_in(_payload(outline(request.body)))
         envelope.action = name
         action.check_size(name, size)
@@ -382,8 +380,8 @@ class Dispatcher:
         if envelope is not None:
             envelope.action = name
         action.check_size(name, size)
-        if envelope is not None and len(envelope.text) <= MAX_ECHO_LENGTH:
-            envelope.meta = meta
+        if envelope is not None:
+            envelope.meta = meta  # what is too large is not repeated
         check_right(name, action.role, caller, self._context.settings)
         return action, ActionRequest(meta, caller=caller)
 

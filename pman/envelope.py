@@ -11,9 +11,8 @@ from pman.errors import PmanError
 from pman.http.message import Request
 from pman.job.record import Job
 
-#: Longest text of a body that a reply repeats, characters; 2.2 could take 8192 bytes. Of a longer
-#: one `meta` is not repeated at all. A refused request gets less of it back: who has no token shall
-#: not have us work for him.
+#: Longest text of a body that a reply repeats, characters; 2.2 could take 8192 bytes. A refused
+#: request gets less of it back: who has no token shall not have us work for him.
 MAX_ECHO_LENGTH = 64 * 1024
 MAX_REFUSED_ECHO_LENGTH = 8 * 1024
 

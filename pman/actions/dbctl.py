@@ -8,7 +8,7 @@ from pman.actions.base import ActionContext, ActionRequest, Outcome
 from pman.auth import Role
 
 
-@action("DBctl", role=Role.ADMIN)
+@action("DBctl", role=Role.ADMIN, max_body_bytes=None)
 def dbctl(request: ActionRequest, context: ActionContext) -> Outcome:
     """Carry out `{"do": "save" | "load" | "clear", "dbpath"?, "fileio"?: "json"}`.
 

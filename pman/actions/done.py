@@ -7,7 +7,7 @@ from pman.actions._selection import is_one_look, progress, select
 from pman.actions.base import ActionContext, ActionRequest, Outcome
 
 
-@action("done", is_quick=is_one_look)
+@action("done", is_quick=is_one_look, max_body_bytes=None)
 def done(request: ActionRequest, context: ActionContext) -> Outcome:
     """Answer `{"key", "value"}` with start triggers and return codes; true if a job matches.
 

@@ -9,7 +9,7 @@ from pman.actions.base import ActionContext, ActionRequest
 from pman.errors import NotSupported
 
 
-@action("fileiosetup")
+@action("fileiosetup", max_body_bytes=None)
 def fileiosetup(request: ActionRequest, context: ActionContext) -> NoReturn:
     """Refuse with 501. Source: WIRE.md 4."""
     raise NotSupported(

@@ -8,7 +8,7 @@ from pman.errors import RequestError, shown
 from pman.jobdb import view
 
 
-@action("get")
+@action("get", max_body_bytes=None)
 def get(request: ActionRequest, context: ActionContext) -> Outcome:
     """Answer `{"path": "/..."}` with what lies there; `/` lists the jobs.
 

@@ -15,7 +15,11 @@ from pman.job.record import local_stamp
 from pman.wire import CONTRACT_VERSION, NAME
 
 
-@action("hello", is_quick=lambda request, _: request.meta.get("askAbout") != "sysinfo")
+@action(
+    "hello",
+    is_quick=lambda request, _: request.meta.get("askAbout") != "sysinfo",
+    max_body_bytes=None,
+)
 def hello(request: ActionRequest, context: ActionContext) -> Outcome:
     """Answer `{"askAbout": "timestamp" | "sysinfo" | "echoBack", "echoBack"?: any}`.
 

@@ -8,7 +8,7 @@ from pman.actions.base import ActionContext, ActionRequest, Outcome
 from pman.jobdb import view
 
 
-@action("info")
+@action("info", max_body_bytes=None)
 def info(request: ActionRequest, context: ActionContext) -> Outcome:
     """Answer `{"key", "value"}` with `startInfo` and `endInfo` of each job; true if one matches.
 

@@ -7,7 +7,7 @@ from pman.actions.base import SNAPSHOT_TIMEOUT_S, ActionContext, ActionRequest, 
 from pman.auth import Role
 
 
-@action("quit", role=Role.ADMIN)
+@action("quit", role=Role.ADMIN, max_body_bytes=None)
 def quit_daemon(request: ActionRequest, context: ActionContext) -> Outcome:
     """Answer true, then stop. Host jobs run on.
 

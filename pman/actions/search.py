@@ -9,7 +9,7 @@ from pman.errors import RequestError, shown
 from pman.jobdb import view
 
 
-@action("search")
+@action("search", max_body_bytes=None)
 def search(request: ActionRequest, context: ActionContext) -> Outcome:
     """Answer `{"key", "value", "path"? | "job"?, "field"?, "when"?}` with a look-up per match.
 

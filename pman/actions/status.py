@@ -7,7 +7,7 @@ from pman.actions._selection import is_one_look, report, select
 from pman.actions.base import ActionContext, ActionRequest, Outcome
 
 
-@action("status", is_quick=is_one_look)
+@action("status", is_quick=is_one_look, max_body_bytes=None)
 def status(request: ActionRequest, context: ActionContext) -> Outcome:
     """Answer `{"key", "value"}` with progress, `l_status` and `l_logs`; true if a job matches.
 

@@ -68,7 +68,7 @@ def test_an_answer_takes_back_what_was_charged(pman: Harness) -> None:
         wait_until(lambda: waiters(pman) == 1, "it waits")
         pman.store.remove([job.name])
         reply = json.loads(wire.reply().body)
-        assert reply["d_ret"]["isDone"]
+        assert len(reply["meta"]["pad"]) == 500_000
         assert not daemon.front._clients.buffered_bytes
         wire.send(post(b"{}"))
         assert wire.reply().status == 400

@@ -111,13 +111,13 @@ def test_client_says_hello_and_runs_a_job(shared_daemon: DaemonProcess, ask: Ask
 
 def test_curl_sends_a_large_request(shared_daemon: DaemonProcess, tmp_path: Path) -> None:
     """Beyond 1 MB curl asks with `Expect: 100-continue` first."""
-    text = "a" * 1_000_000
-    meta = {"cmd": "cat", "auid": "me", "jid": "large", "stdin": text, "pad": text, "dryRun": True}
+    text = "a" * 2_000_000
+    meta = {"askAbout": "echoBack", "echoBack": text}
     body = tmp_path / "body"
-    body.write_text(json.dumps({"payload": {"action": "run", "meta": meta}}))
+    body.write_text(json.dumps({"payload": {"action": "hello", "meta": meta}}))
     url = f"http://127.0.0.1:{shared_daemon.port}/"
     reply = json.loads(call(program("curl"), "-sS", url, "--data-binary", f"@{body}"))
-    assert reply["d_ret"]["dryRun"]["stdinBytes"] == len(text)
+    assert reply["d_ret"]["echoBack"]["msg"] == text
 
 
 # --- output shapes as recorded ----------------------------------------------------------------

@@ -350,6 +350,8 @@ def test_who_loses_a_stream_before_the_first_event_can_go_on(
     feed = Feed(pman.context.events, int(begin["id"]), wanted)
     _, event = parse(feed.read() or b"")
     assert json.loads(event["data"])["jid"] == "b"
+
+
 def test_pieces_and_pages_are_not_much_longer_than_a_mebibyte(pman: Harness) -> None:
     tags = {f"l{n}": "x" * 60 for n in range(256)}
     for _ in range(60):

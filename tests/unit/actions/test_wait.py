@@ -193,10 +193,9 @@ def test_who_is_given_up_leaves_nothing_behind(pman: Harness) -> None:
     assert all(each.response is GIVEN_UP for each in asked)
 
 
-@pytest.mark.parametrize("count", [20_000, 200_000])
-def test_what_is_kept_while_it_waits_is_small(pman: Harness, count: int) -> None:
+def test_what_is_kept_while_it_waits_is_small(pman: Harness) -> None:
     (job,) = put(pman, make_job("a"))
-    meta = {"jid": "a", "pad": [[] for _ in range(count)]}
+    meta = {"jid": "a", "pad": [[] for _ in range(200_000)]}
     body = dumps({"payload": {"action": "wait", "meta": meta}})
     body = body.replace(b" ", b"").replace(b"\n", b"")
     request = Request("POST", "/api/v1/cmd", body=body)
@@ -204,14 +203,9 @@ def test_what_is_kept_while_it_waits_is_small(pman: Harness, count: int) -> None
     assert request.body == b""
     end(pman, job)
     reply = asked.answer().json
+    assert reply["meta"] == meta
     assert reply["client_json_len"] == reply["payloadsize"] == len(body)
-    if len(body) <= MAX_ECHO_LENGTH:
-        assert reply["meta"] == meta
-        assert reply["client_json_payload"] == body.decode()
-    else:
-        shown = body[:MAX_ECHO_LENGTH].decode()
-        assert "meta" not in reply
-        assert reply["client_json_payload"].startswith(shown + "\n[pman: ")
+    assert reply["client_json_payload"].startswith(body[:MAX_ECHO_LENGTH].decode() + "\n[pman: ")
 
 
 def test_a_threaded_one_waits_for_nothing(pman: Harness) -> None:
