@@ -65,9 +65,7 @@ class Listener(SocketService):
                 number = socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 continue  # woken to stop
-            slot = self._exchange.look(number)
-            assert slot.request is not None
-            slot.answer = self._answer(slot.request)
+            self._carry_out(number)
             # Never blocks while the front is there; when it has gone, nobody waits for this.
             with contextlib.suppress(zmq.Again):
                 socket.send(number, zmq.NOBLOCK)
@@ -79,6 +77,12 @@ class Listener(SocketService):
         if self._socket is not None:
             self._socket.close()
         super().teardown()
+
+    def _carry_out(self, number: bytes) -> None:
+        """Carry out one request; here, so that an idle listener keeps nothing of its reply."""
+        slot = self._exchange.look(number)
+        assert slot.request is not None
+        slot.answer = self._answer(slot.request)
 
     def _answer(self, request: Request) -> Response | Deferred:
         try:

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 import zmq
 from daemon_process import wait_until
-from front_harness import PATIENCE_S, Daemon, chunked, post
+from front_harness import PATIENCE_S, Daemon, ToyHandler, chunked, post
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pman.errors import StartError
-from pman.http.message import Response
+from pman.http.message import Request, Response
 from pman.services import connections
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -722,3 +722,18 @@ def test_what_a_connection_had_sent_goes_with_it() -> None:
         wait_until(lambda: not clients.buffered_bytes, "all is gone")
         # The resident size would count what the allocator keeps for later as well.
         wait_until(lambda: traced_bytes() - before < len(part) / 2, "its memory is given back")
+
+
+class NothingIsQuick(ToyHandler):
+    def handle_quick(self, request: Request) -> Response | None:
+        return None
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("traced")
+def test_a_listener_does_not_keep_the_reply_that_it_gave() -> None:
+    size = 30_000_000
+    with Daemon(NothingIsQuick(), listeners=1) as daemon:
+        before = traced_bytes()
+        assert len(daemon.ask(f"GET /big{size} HTTP/1.1\r\n\r\n".encode()).body) == size
+        wait_until(lambda: traced_bytes() - before < size / 2, "the listener has let go of it")
