@@ -238,6 +238,15 @@ OPTIONS: tuple[Option, ...] = (
         help="Most bytes of unanswered requests kept for all clients together.",
     ),
     Option(
+        flag="--maxOutgoing",
+        field="max_outgoing_bytes",
+        kind=SIZE,
+        metavar="SIZE",
+        group="Limits",
+        is_new=True,
+        help="Most bytes of unread replies kept for all clients together.",
+    ),
+    Option(
         flag="--maxUnread",
         field="max_unread_bytes",
         kind=SIZE,

@@ -58,6 +58,7 @@ class Settings:
     header_timeout_s: float = 30.0  #: from the first byte of a request to its last
     idle_timeout_s: float = 300.0  #: between requests
     max_incoming_bytes: int = 1024 * 1024 * 1024  #: of unfinished requests, all clients together
+    max_outgoing_bytes: int = 256 * 1024 * 1024  #: of replies not taken, all clients together
     max_unread_bytes: int = 16 * 1024 * 1024  #: of replies to one client that does not read
     max_inline_output_bytes: int = 1024 * 1024  #: of one stream in one reply
     max_output_bytes: int = 1024 * 1024 * 1024  #: of one stream of one part or container; 0: all

@@ -46,6 +46,16 @@ MIN_RETRY_S, MAX_RETRY_S = 0.001, 0.05
 #: Body of a request that the front may carry out itself, bytes.
 MAX_QUICK_BODY_BYTES = 4 * 1024
 
+#: Longest message to libzmq, bytes; a longer reply is sent in pieces.
+PIECE_BYTES = 32 * 1024
+
+#: A client that takes less than one part in so many of what it leaves unread counts as one that
+#: reads nothing: else a few bytes now and then would keep all the rest in memory.
+PROGRESS_PARTS = 16
+
+#: How long ago a client may have taken something and still count as reading, seconds. libzmq takes
+#: half of `SEND_HWM` messages at a time, so that is half a megabyte per second.
+BRISK_S = 2.0
 
 #: What a request gets that comes after the stop was asked for.
 STOPPING = PmanError("pman stops", hint=503)
@@ -61,21 +71,27 @@ class Client:
         is_running: Whether a listener has one of them, or one is deferred, or being sent as a
             stream.
         is_queued: Whether the dealer knows of `waiting`.
-        out: Pieces that libzmq did not take.
+        out: Pieces that libzmq did not take; a memoryview may be cut anywhere.
         out_bytes: Their size.
+        due_bytes: How much of it is to be taken before the deadline.
+        taken_at: When some of it was taken last, or it began to wait, monotonic seconds.
+        is_reading: Whether some was taken since.
         is_gone: Whether nobody is there to take replies.
         deadline: When something must have happened, monotonic seconds.
     """
 
     __slots__ = (
         "deadline",
+        "due_bytes",
         "identity",
         "is_gone",
         "is_queued",
+        "is_reading",
         "is_running",
         "out",
         "out_bytes",
         "slots",
+        "taken_at",
         "waiting",
     )
 
@@ -87,6 +103,9 @@ class Client:
         self.is_queued = False
         self.out: collections.deque[tuple[bytes | memoryview, ...]] = collections.deque()
         self.out_bytes = 0
+        self.due_bytes = 0
+        self.taken_at = 0.0
+        self.is_reading = False
         self.is_gone = False
         self.deadline = NEVER
 
@@ -158,6 +177,10 @@ class ClientSide(abc.ABC, Generic[C]):
     def close_all(self) -> None:
         """Close every connection; what was sent is delivered first."""
 
+    @abc.abstractmethod
+    def drop(self, client: C, why: str) -> None:
+        """Cut off a client that would cost memory for ever; `why` goes behind "it"."""
+
     @property
     def is_busy(self) -> bool:
         """True while a reply is owed to somebody."""
@@ -205,6 +228,8 @@ class ClientSide(abc.ABC, Generic[C]):
         progress = False
         for client in list(self._stalled.values()):
             progress |= self._push(client, now)
+        if self._unread_bytes() > self.settings.max_outgoing_bytes:
+            self._shed(now)
         self._retry_s = MIN_RETRY_S if progress else min(2 * self._retry_s, MAX_RETRY_S)
         self.next_retry = now + self._retry_s if self._stalled else NEVER
 
@@ -235,11 +260,45 @@ class ClientSide(abc.ABC, Generic[C]):
         """Return the size of what clients have not taken; from any thread."""
         return sum(client.out_bytes for client in list(self._stalled.values()))
 
+    def _shed(self, now: float) -> None:
+        """Drop clients until what all leave unread fits.
+
+        First those that have not read for a while, then those that could not begin yet, then those
+        that read, each time the largest first. The largest that is not of the first kind is spared
+        and does not count: one reply may be of any length.
+        """
+
+        def patience(client: C) -> int:
+            return 0 if now - client.taken_at >= BRISK_S else 1 + client.is_reading
+
+        victims = sorted(
+            self._stalled.values(), key=lambda client: (patience(client), -client.out_bytes)
+        )
+        excess = self._unread_bytes() - self.settings.max_outgoing_bytes
+        spared = max(filter(patience, victims), key=lambda client: client.out_bytes, default=None)
+        if spared is not None:
+            victims.remove(spared)
+            excess -= spared.out_bytes
+        for client in victims:
+            if excess <= 0:
+                return
+            excess -= client.out_bytes
+            self.drop(
+                client,
+                f"left {client.out_bytes} bytes unread, and all clients together more than"
+                f" {self.settings.max_outgoing_bytes}",
+            )
+
     def _queue(self, client: C, piece: tuple[bytes | memoryview, ...], now: float) -> None:
         before = client.out_bytes
         client.out_bytes += sum(map(len, piece))
+        if not client.out:
+            client.taken_at = now
+            client.is_reading = False
         if not client.out or before <= self.settings.max_unread_bytes < client.out_bytes:
             self._stall(client, now)
+        else:
+            client.due_bytes = max(client.due_bytes, client.out_bytes // PROGRESS_PARTS)
         client.out.append(piece)
         self._stalled[client.identity] = client
         self.next_retry = min(self.next_retry, now + MIN_RETRY_S)
@@ -250,8 +309,9 @@ class ClientSide(abc.ABC, Generic[C]):
             self._enqueue(client)
 
     def _stall(self, client: C, now: float) -> None:
-        """Note that a client takes nothing any more, or takes something again."""
+        """Give a client its time to take some of what is there for it."""
         settings = self.settings
+        client.due_bytes = client.out_bytes // PROGRESS_PARTS
         is_over = client.out_bytes > settings.max_unread_bytes
         wait_s = settings.header_timeout_s if is_over else settings.idle_timeout_s
         self._expect(client, now + wait_s)
@@ -280,9 +340,9 @@ class ClientSide(abc.ABC, Generic[C]):
 
     def _push(self, client: C, now: float) -> bool:
         """Send of `out` what is taken now; True when it was something."""
-        before = len(client.out)
-        while client.out and self._transmit(client, client.out[0]):
-            client.out_bytes -= sum(map(len, client.out.popleft()))
+        before = client.out_bytes
+        while client.out and self._push_piece(client):
+            pass
         if client.is_gone:
             return True
         if not client.out:
@@ -292,7 +352,40 @@ class ClientSide(abc.ABC, Generic[C]):
                 client.deadline = NEVER  # it waits for us now, not we for it
             self._offer(client)
             return True
-        if len(client.out) < before:
+        taken = before - client.out_bytes
+        if not taken:
+            return False
+        client.taken_at = now
+        client.is_reading = True
+        client.due_bytes -= taken
+        limit = self.settings.max_unread_bytes
+        if client.due_bytes <= 0 or client.out_bytes <= limit < before:
             self._stall(client, now)
-            return True
-        return False
+        body = client.out[0][-1]
+        if isinstance(body, memoryview):
+            client.out[0] = (without_the_rest(body),)
+        return True
+
+    def _push_piece(self, client: C) -> bool:
+        """Send the next message of `out`; False when it is not taken."""
+        rest = client.out[0]
+        piece = rest
+        body = rest[-1]
+        is_cut = isinstance(body, memoryview) and len(body) > PIECE_BYTES
+        if is_cut:
+            piece = (body[:PIECE_BYTES],)
+        if not self._transmit(client, piece):
+            return False
+        client.out_bytes -= sum(map(len, piece))
+        if is_cut:
+            client.out[0] = (body[PIECE_BYTES:],)
+        else:
+            client.out.popleft()
+        return True
+
+
+def without_the_rest(view: memoryview) -> memoryview:
+    """Return a view of the same bytes that does not keep twice as many in memory."""
+    whole = view.obj
+    assert isinstance(whole, bytes)
+    return memoryview(bytes(view)) if 2 * len(view) <= len(whole) else view

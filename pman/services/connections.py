@@ -26,18 +26,17 @@ from pman.services.clients import (
     MAX_IN_FLIGHT,
     NEVER,
     NOBLOCK,
+    PIECE_BYTES,
     STOPPING,
     Client,
     ClientSide,
+    without_the_rest,
 )
 from pman.services.exchange import Slot
 from pman.services.pump import Piece, Stream
 from pman.services.rawsockets import Descriptor, cut, descriptor_of, peer_of, reset_at_close
 
 log = logging.getLogger(__name__)
-
-#: Longest message to libzmq, bytes; a longer reply is sent in pieces.
-PIECE_BYTES = 32 * 1024
 
 #: Pieces taken in one go before replies have their turn.
 MAX_PIECES = 512
@@ -335,7 +334,7 @@ class HttpClients(ClientSide[Connection]):
         client.held.append(raw)
         client.held_bytes += len(raw)
         if client.held_bytes > self.settings.max_unread_bytes:
-            self._drop(client, f"sent {client.held_bytes} bytes ahead of its replies")
+            self.drop(client, f"sent {client.held_bytes} bytes ahead of its replies")
 
     def _continue(self, client: Connection, now: float) -> None:
         """Ask for the body, once the replies before it are out."""
@@ -434,8 +433,12 @@ class HttpClients(ClientSide[Connection]):
     def _send_long(self, client: Connection, raw: bytes, now: float) -> None:
         client.sent_bytes += len(raw)
         view = memoryview(raw)
-        for start in range(0, len(view), PIECE_BYTES):
-            self.send(client, (view[start : start + PIECE_BYTES],), now)
+        while len(view) and not client.out and not client.is_gone:
+            if not self._transmit(client, (view[:PIECE_BYTES],)):
+                break
+            view = view[PIECE_BYTES:]
+        if len(view) and not client.is_gone:
+            self._queue(client, (without_the_rest(view),), now)
 
     def _head(self, client: Connection, slot: Slot, response: Response) -> bytes:
         connection = writer.CLOSE
@@ -481,7 +484,7 @@ class HttpClients(ClientSide[Connection]):
 
     def _expire(self, client: Connection, now: float) -> None:
         if client.out:
-            self._drop(client, f"left {client.out_bytes} bytes unread")
+            self.drop(client, f"left {client.out_bytes} bytes unread")
         elif client.is_ended or client.parser.is_idle:
             self._close(client, now)
         else:
@@ -489,7 +492,7 @@ class HttpClients(ClientSide[Connection]):
             error = RequestTimeout(f"the request was not complete after {seconds} s")
             self._refuse(client, Rejection(error, b""), now, lingers=True)
 
-    def _drop(self, client: Connection, why: str) -> None:
+    def drop(self, client: Connection, why: str) -> None:
         """Cut off a client that would cost memory for ever."""
         log.warning("a client was dropped: it %s", why)
         self.meter.dropped += 1

@@ -5,6 +5,8 @@ A message is `[empty]? [authorization]? document`; the answer is `[empty]? docum
 
 from __future__ import annotations
 
+import logging
+
 import zmq
 
 from pman.errors import MalformedRequest, NotSupported, PmanError, RequestTooLarge
@@ -12,6 +14,8 @@ from pman.http.message import Request
 from pman.services.clients import MAX_IN_FLIGHT, NEVER, STOPPING, Client, ClientSide
 from pman.services.exchange import Slot
 from pman.services.pump import Piece, Stream
+
+log = logging.getLogger(__name__)
 
 #: Messages taken in one go before replies have their turn.
 MAX_MESSAGES = 256
@@ -51,8 +55,7 @@ class ZmtpClients(ClientSide[Client]):
         """Forget peers that do not take their replies, and set `next_sweep`."""
         for client in list(self.clients.values()):
             if client.deadline <= now:
-                self.meter.dropped += 1
-                self.forget(client)
+                self.drop(client, f"left {client.out_bytes} bytes unread")
         self.next_sweep = min((client.deadline for client in self.clients.values()), default=NEVER)
 
     def take_piece(self, stream: Stream, piece: bytes | Piece, now: float) -> None:
@@ -63,6 +66,12 @@ class ZmtpClients(ClientSide[Client]):
 
     def close_all(self) -> None:
         """Do nothing: closing the socket says all there is to say to a ZeroMQ peer."""
+
+    def drop(self, client: Client, why: str) -> None:
+        """Forget a peer and its replies; what libzmq has taken of them goes with the peer."""
+        log.warning("a client was dropped: it %s", why)
+        self.meter.dropped += 1
+        self.forget(client)
 
     def _take(self, client: Client, frames: list[bytes], now: float) -> None:
         slot = Slot(client, None)

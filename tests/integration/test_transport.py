@@ -427,6 +427,43 @@ def test_a_client_that_does_not_read_is_dropped_and_disturbs_nobody(
 
 
 @pytest.mark.slow
+def test_unread_replies_of_all_clients_together_are_bounded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    limit = 60_000_000
+    with Daemon(max_outgoing_bytes=limit) as daemon, contextlib.ExitStack() as stack:
+        clients = daemon.front._clients
+        wires = [stack.enter_context(daemon.connect()) for _ in range(8)]
+        for wire in wires:
+            wire.send(b"GET /big30000000 HTTP/1.1\r\n\r\n")
+        wait_until(lambda: clients.meter.dropped >= 5, "what is too much is dropped")
+        wait_until(lambda: clients.meter.unread_bytes() <= limit, "and one that is not read")
+        assert f"and all clients together more than {limit}" in caplog.text
+        daemon.hello()
+        big = daemon.ask(b"GET /big80000000 HTTP/1.1\r\n\r\n")  # more than all, but it is read
+        assert len(big.body) == 80_000_000
+
+
+@pytest.mark.slow
+def test_a_client_that_reads_next_to_nothing_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    limits = {"max_unread_bytes": 1 << 20, "header_timeout_s": 1.0, "idle_timeout_s": 60.0}
+    with Daemon(**limits) as daemon, daemon.connect() as wire:
+        wire.send(b"GET /big100000000 HTTP/1.1\r\n\r\n")
+        read = 0
+        with contextlib.suppress(ConnectionError):
+            while not caplog.records:
+                until = read + 1_500_000  # about what libzmq takes at a time
+                while read < until:
+                    piece = wire.sock.recv(100_000)
+                    if not piece:
+                        raise ConnectionError
+                    read += len(piece)
+                threading.Event().wait(0.4)
+        assert read < 50_000_000
+        wait_until(lambda: "was dropped: it left" in caplog.text, "it is dropped")
+
+
+@pytest.mark.slow
 def test_a_slow_reader_gets_every_byte() -> None:
     size = 30_000_000
     with Daemon() as daemon, daemon.connect() as wire:

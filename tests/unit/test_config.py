@@ -38,6 +38,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "--headerTimeout": ("1.5", 1.5),
     "--idleTimeout": ("20", 20.0),
     "--maxIncoming": ("2GiB", 2 * 1024**3),
+    "--maxOutgoing": ("512MiB", 512 * 1024**2),
     "--maxUnread": ("1GiB", 1024**3),
     "--DBpath": ("/x/db", Path("/x/db")),
     "--DBsavePeriod": ("5", 5.0),
