@@ -31,12 +31,13 @@ from pman.meters import Meters
 from pman.ops.lines import JobLines
 from pman.ops.operations import Operations
 from pman.output import OutputFiles
+from pman.pageguard import PageGuard
 from pman.queue import JobQueue
 from pman.services.base import Service
 from pman.services.closer import BEYOND_GRACE_S, BackendCloser
 from pman.services.connections import SPARE_DESCRIPTORS, connection_limit
 from pman.services.directive import DirectiveWatcher
-from pman.services.endpoint import is_loopback
+from pman.services.endpoint import is_local_port, is_loopback
 from pman.services.errands import Errands
 from pman.services.front import Front
 from pman.services.herald import Herald
@@ -166,7 +167,10 @@ class Daemon:
                 queue=queue,
             )
             operations = Operations(action_context, meters, self._stop.is_set)
-            dispatcher = Dispatcher(action_context, auth, operations)
+            guard = None
+            if auth is None:
+                guard = PageGuard(settings.cors_origins, lambda: is_local_port(front.endpoint))
+            dispatcher = Dispatcher(action_context, auth, operations, guard)
             heartbeat = Heartbeat(self._notifier)
             pump = Pump()
             front = Front(context, settings, dispatcher, pump, meters.clients, heartbeat)
@@ -190,6 +194,9 @@ class Daemon:
                 errands.submit(queue.reconcile, backend, given[backend.name])
             self._name_left_behind(unfinished)
             self._start([driver, keeper, pump, *watchers, *listeners, front, directives, herald])
+            if guard is not None:
+                # A thread of its own, for which no stop waits: a name server may not answer.
+                threading.Thread(target=guard.learn_own_name, name="own-name", daemon=True).start()
             self._announce(front)
             self._stop.wait()
             self._drain()

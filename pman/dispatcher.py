@@ -38,6 +38,7 @@ from pman.http.deferred import GIVEN_UP, Deferred
 from pman.http.message import Request, Response
 from pman.http.request_id import HEADER, request_id
 from pman.ops.operations import QUICK_PATHS, Operations, page_of
+from pman.pageguard import PageGuard, check_site
 from pman.replies import ClassicForm, Form, Replies, RestForm, Serve
 from pman.rest.face import Face, is_rest
 from pman.wire import METHODS, loads, outline
@@ -61,10 +62,18 @@ class Dispatcher:
         context: ActionContext,
         auth: TokenAuth | None,
         operations: Operations | None = None,
+        guard: PageGuard | None = None,
     ) -> None:
+        """Prepare.
+
+        Args:
+            auth: Knows who may ask; None: everybody may.
+            guard: What is believed of requests then.
+        """
         self._context = context
         self._operations = operations or Operations(context)
         self._auth = auth
+        self._pages = guard
         self._replies = Replies(context.settings)
         self._face = Face(self._perform)
         self._scoped = functools.lru_cache(MAX_SCOPES)(context.scoped)
@@ -153,12 +162,10 @@ class Dispatcher:
     def _visit(self, path: str, request: Request) -> Response:
         caller: Caller | None = ALL_RIGHTS
         refusal = None
-        if self._auth is not None:
-            try:
-                caller = self._auth.check(request)
-                request.token = caller.name
-            except NotAuthorized as exc:
-                caller, refusal = None, exc
+        try:
+            caller = self._let_in(request)
+        except (Forbidden, NotAuthorized) as exc:
+            caller, refusal = None, exc
         return self._operations.answer(path, request, caller, refusal)
 
     # --- the way of one request -----------------------------------------------------------
@@ -264,8 +271,10 @@ class Dispatcher:
         """Refuse what a web page of somebody else has a browser send; note who wants an id back.
 
         A browser sends a POST of text to any address, ours on this machine among them, and asks
-        nobody; but it names the page's origin. Programs send no `Origin`.
+        nobody; but it names the page's origin. Programs send no `Origin`. What a browser says
+        besides counts only where no token has to be known.
         """
+        guard = self._pages
         for name, value in request.headers:
             # Lengths differ mostly, and cost less to compare; Content-Type has the second one, too.
             size = len(name)
@@ -275,6 +284,17 @@ class Dispatcher:
                 )
             if size == 12 and name[1] == "-" and name.lower() == REQUEST_ID:
                 request.wants_id = True
+            if guard is None:
+                continue
+            if size == 4 and value not in guard.good_hosts and name.lower() == "host":
+                guard.check_host(value)
+            if (
+                size == 14
+                and name[0] in "Ss"
+                and name.lower() == "sec-fetch-site"
+                and self._replies.allowed_origin(request) is None
+            ):
+                check_site(value)
 
     def _check_long(self, request: Request, envelope: Envelope, caller: Caller) -> None:
         """Refuse a long body, before it is read, that would be refused afterwards.

@@ -28,6 +28,7 @@ from pman.jobdb.events import EventLog
 from pman.jobdb.reader import Reader
 from pman.jobdb.store import JobStore
 from pman.output import OutputFiles
+from pman.pageguard import PageGuard
 from pman.queue import JobQueue
 from pman.services.errands import Errands
 from pman.services.herald import Herald
@@ -55,7 +56,8 @@ class Harness:
         self.context = context
         self.store = context.store
         self.backend = context.backends["host"]
-        self.dispatcher = Dispatcher(context, auth)
+        guard = PageGuard(context.settings.cors_origins, lambda: True) if auth is None else None
+        self.dispatcher = Dispatcher(context, auth, guard=guard)
 
     def send(
         self, method: str, target: str = "/api/v1/cmd", body: Any = b"", **more: Any

@@ -80,13 +80,13 @@ class Operations:
     # --- pages ----------------------------------------------------------------------------
 
     def answer(
-        self, path: str, request: Request, caller: Caller | None, refusal: NotAuthorized | None
+        self, path: str, request: Request, caller: Caller | None, refusal: PmanError | None
     ) -> Response:
         """Answer one of `PATHS`.
 
         Args:
             caller: Who asks; None for somebody who may not.
-            refusal: What is wrong with the token then.
+            refusal: Why not, then.
         """
         try:
             response = self._page(path, request, caller, refusal)
@@ -101,7 +101,7 @@ class Operations:
         return response
 
     def _page(
-        self, path: str, request: Request, caller: Caller | None, refusal: NotAuthorized | None
+        self, path: str, request: Request, caller: Caller | None, refusal: PmanError | None
     ) -> Response:
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(

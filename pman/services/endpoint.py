@@ -137,6 +137,11 @@ def is_loopback(endpoint: str) -> bool:
     return (mapped or address).is_loopback
 
 
+def is_local_port(endpoint: str) -> bool:
+    """Tell whether browsers on this machine reach an endpoint, and those elsewhere do not."""
+    return not endpoint.startswith(IPC) and is_loopback(endpoint)
+
+
 def _reason(exc: Exception) -> str:
     number = getattr(exc, "errno", None) or 0
     if number in (errno.ENODEV, errno.EINVAL):
