@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.client
+import os
+import select
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from pman import __version__
 from pman.job.callback import Target
 
 #: How long the receiver may do nothing, and how long a try may take in all, seconds.
 SILENCE_S, TRY_S = 10.0, 20.0
+
+TOO_LONG = "no answer in time"
 
 
 class Undelivered(Exception):
@@ -24,8 +30,14 @@ class Undelivered(Exception):
 class Errand:
     """One try, which another thread may cut short."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, try_s: float = TRY_S) -> None:
+        """Prepare.
+
+        Args:
+            try_s: How long it may take in all, from now on.
+        """
         self._target = target
+        self._deadline = time.monotonic() + try_s
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._is_cut = False
@@ -56,7 +68,8 @@ class Errand:
             )
             return connection.getresponse().status
         except (OSError, http.client.HTTPException, ValueError) as exc:
-            raise Undelivered(_why(exc)) from exc
+            # What a cut does to a socket looks like the receiver's doing.
+            raise Undelivered(TOO_LONG if self._is_cut else _why(exc)) from exc
         finally:
             with self._lock:
                 self._socket = None
@@ -72,29 +85,90 @@ class Errand:
                     socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def _connect(self) -> socket.socket:
-        target = self._target
-        plain = socket.create_connection((target.host, target.port), SILENCE_S)
+        plain = self._connect_plainly()
+        if not self._target.is_secure:
+            return plain
         try:
-            with self._lock:
-                if self._is_cut:
-                    raise TimeoutError("it took too long")
-                self._socket = plain
-            if not target.is_secure:
-                return plain
             secure = _tls().wrap_socket(
-                plain, server_hostname=target.host, do_handshake_on_connect=False
+                plain, server_hostname=self._target.host, do_handshake_on_connect=False
             )
         except BaseException:
             plain.close()
             raise
-        with self._lock:
-            self._socket = secure
         try:
+            self._begin(secure)
             secure.do_handshake()
         except BaseException:
             secure.close()
             raise
         return secure
+
+    def _connect_plainly(self) -> socket.socket:
+        """Connect to the first of the receiver's addresses that answers.
+
+        As `socket.create_connection`, which gives its timeout to each of any number of addresses,
+        and has no socket to cut meanwhile.
+        """
+        target = self._target
+        problem: OSError | None = None
+        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        for family, kind, protocol, _, address in found:
+            try:
+                return self._connect_to(socket.socket(family, kind, protocol), address)
+            except OSError as exc:
+                problem = exc
+                if self._is_cut:
+                    break
+        raise problem or OSError("its name has no address")
+
+    def _connect_to(self, plain: socket.socket, address: Any) -> socket.socket:
+        try:
+            patience_s = self._patience_s()
+            plain.setblocking(False)
+            # A cut that comes before the connect has begun would find nothing to end.
+            self._begin(plain, lambda: plain.connect_ex(address))
+            _wait_connected(plain, patience_s)
+            plain.settimeout(SILENCE_S)
+        except BaseException:
+            with self._lock:
+                self._socket = None
+            plain.close()
+            raise
+        return plain
+
+    def _begin(self, using: socket.socket, begin: Callable[[], object] = bool) -> None:
+        """Have a cut end what is done with a socket from `begin` on, which does not wait.
+
+        Raises:
+            TimeoutError: The cut has come already.
+        """
+        with self._lock:
+            if self._is_cut:
+                raise TimeoutError
+            self._socket = using
+            begin()
+
+    def _patience_s(self) -> float:
+        left_s = self._deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        return min(SILENCE_S, left_s)
+
+
+def _wait_connected(sock: socket.socket, patience_s: float) -> None:
+    """Wait for a connect that has begun.
+
+    Raises:
+        OSError: It has failed, or takes too long.
+    Source: connect(2), EINPROGRESS.
+    """
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    if not poll.poll(patience_s * 1000):
+        raise TimeoutError
+    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
 
 
 @functools.cache
@@ -105,7 +179,7 @@ def _tls() -> ssl.SSLContext:
 def _why(exc: Exception) -> str:
     """Say in a few words what went wrong, without what the receiver has sent."""
     if isinstance(exc, TimeoutError):
-        return "no answer in time"
+        return TOO_LONG
     if isinstance(exc, ssl.SSLCertVerificationError):
         return f"its certificate is not good: {exc.verify_message}"
     if isinstance(exc, OSError) and exc.strerror:
