@@ -7,8 +7,10 @@ import hashlib
 import hmac
 import http.server
 import json
+import ssl
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -38,12 +40,14 @@ class Receiver:
     Attributes:
         answer: Takes the path, gives the code; 0 holds the request until the receiver is closed.
         got: What came in, in order.
+        certificate: File with certificate and key; None: HTTP without TLS. Counts from `open` on.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, certificate: Path | None = None) -> None:
         self.answer: Callable[[str], int] = lambda path: 200
         self.got: list[Delivery] = []
         self.port = port
+        self.certificate = certificate
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._server: http.server.ThreadingHTTPServer | None = None
@@ -62,6 +66,10 @@ class Receiver:
         self._closing.clear()
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         self._server.daemon_threads = True
+        if self.certificate is not None:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(self.certificate)
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -88,8 +96,9 @@ class Receiver:
             server.shutdown()
             server.server_close()
 
-    def url(self, path: str = "/") -> str:
-        return f"http://127.0.0.1:{self.port}{path}"
+    def url(self, path: str = "/", host: str = "127.0.0.1") -> str:
+        scheme = "http" if self.certificate is None else "https"
+        return f"{scheme}://{host}:{self.port}{path}"
 
     def taken(self) -> list[Delivery]:
         """Return what was answered with success."""
