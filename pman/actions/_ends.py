@@ -32,9 +32,10 @@ def on_each_end(jobs: Iterable[Job], context: ActionContext, tell: OnJob) -> Giv
 
 
 class Countdown:
-    """Calls `done` in the thread that makes the last of `count` calls."""
+    """Calls `done` in the thread that makes the last of `count` calls, of which there is one."""
 
     def __init__(self, count: int, done: Callable[[], None]) -> None:
+        assert count > 0, "nobody would call"
         self._left = count
         self._done = done
         self._lock = threading.Lock()

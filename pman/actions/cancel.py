@@ -56,7 +56,7 @@ def cancel(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     def outcome() -> Outcome:
         return Outcome(True, {"jobs": [_show(job, context) for job in jobs]})
 
-    if not options.wait:
+    if not options.wait or not jobs:
         return outcome()
 
     def subscribe(answer: Answer) -> GiveUp:

@@ -138,6 +138,12 @@ def test_cancel_waits_if_asked_to(pman: Harness, monkeypatch: pytest.MonkeyPatch
     assert states(pman, jid="j", wait=True) == ["COMPLETED"]
 
 
+@pytest.mark.parametrize("key", ["jid", "job"])
+def test_cancel_of_no_job_has_nothing_to_wait_for(pman: Harness, key: str) -> None:
+    assert states(pman, **{key: []}, wait=True) == []
+    assert states(pman, **{key: []}) == []
+
+
 @pytest.mark.parametrize(
     ("meta", "field"),
     [
