@@ -145,8 +145,9 @@ def _former(spec: JobSpec, request: ActionRequest, context: ActionContext) -> Jo
     It is answered with this one and not submitted: nothing of it has been checked but the rights.
     """
     key = request.idempotency.partition(":")[0]
-    if key:
-        return context.store.with_idempotency(key)
+    job = context.store.with_idempotency(key) if key else None
+    if job is not None:
+        return job
     return next(iter(context.store.find("jid", spec.jid)), None) if spec.idempotent else None
 
 

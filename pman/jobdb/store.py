@@ -105,7 +105,8 @@ class JobStore:
         Args:
             job: From `new_job`. Is there one with the same key in its `idempotency`, that is
                 returned instead.
-            idempotent: Return the oldest job with the same jid instead, if there is one.
+            idempotent: Return the oldest job with the same jid instead, if there is one, and none
+                with the same key.
             auid: If not None, only one of this user counts as such.
             timeout_s: For the disk.
         Returns:
@@ -442,22 +443,22 @@ class JobStore:
         self, job: Job, auid: str | None, *, is_idempotent: bool
     ) -> Job | _Pending | None:
         """Return the job that stands for `job`, if there is one, or one that comes to be it."""
-        if not job.idempotency and is_idempotent and auid is not None:
-            for own in self._jobs_of(auid, job.jid):
-                return own
-            coming = [self._pending[name] for name in self._pending_by_jid.names(job.jid)]
-            return next((each for each in coming if each.job.auid == auid), None)
-        if job.idempotency:
-            key = _key_of(job)
-            name = self._by_idempotency.first(key)
-            pending = self._pending_by_idempotency.first(key)
-        elif is_idempotent:
+        key = _key_of(job)
+        name, pending = self._by_idempotency.first(key), self._pending_by_idempotency.first(key)
+        if name is None and pending is None and is_idempotent:
+            if auid is not None:
+                return self._first_own(auid, job.jid)
             name, pending = self._by_jid.first(job.jid), self._pending_by_jid.first(job.jid)
-        else:
-            return None
         if name is not None:
             return self._jobs[name]
         return None if pending is None else self._pending[pending]
+
+    def _first_own(self, auid: str, jid: str) -> Job | _Pending | None:
+        """Return the oldest job of a user with a jid, or one that comes to be it."""
+        for own in self._jobs_of(auid, jid):
+            return own
+        coming = [self._pending[name] for name in self._pending_by_jid.names(jid)]
+        return next((each for each in coming if each.job.auid == auid), None)
 
     def _hand_over(self, job: Job) -> _Pending:
         if job.name in self._jobs or job.name in self._pending:

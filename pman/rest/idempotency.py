@@ -55,6 +55,16 @@ def digest(key: str, caller: Caller, given: Any) -> str:
     return f"{_half([caller.name, caller.auid, key])}:{_half(given)}"
 
 
+def is_reused(sent: str, kept: str) -> bool:
+    """Tell whether the key of a request came before with another one.
+
+    Args:
+        sent, kept: From `digest`: of the request, and of the job that it is answered with. That may
+            have come without a key, or with another one, if it was found by its jid.
+    """
+    return sent != kept and bool(sent) and sent.partition(":")[0] == kept.partition(":")[0]
+
+
 def _half(value: Any) -> str:
     raw = msgspec.json.encode(value, order="sorted")
     return hashlib.sha256(raw).hexdigest()[:_DIGITS]

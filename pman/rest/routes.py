@@ -39,7 +39,7 @@ def _created(call: Call, outcome: Outcome) -> Reply:
     job = outcome.job
     if job is None:
         return Reply(document=outcome.d_ret)  # a dry run
-    if call.idempotency and job.idempotency != call.idempotency:
+    if idempotency.is_reused(call.idempotency, job.idempotency):
         raise KeyReused(
             f"the idempotency key came with another request before, which made job {job.name!r};"
             " expected the same request, or another key",

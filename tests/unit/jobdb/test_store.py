@@ -123,6 +123,15 @@ def test_idempotent_returns_the_first(store: JobStore, journal: MemoryJournal) -
     assert journal.log == []
 
 
+def test_idempotent_holds_for_a_job_with_a_key_as_well(store: JobStore) -> None:
+    first = make_job("j")
+    store.load([first])
+    keyed = make_job("j")
+    keyed.idempotency = "key:body"
+    assert store.submit(keyed, idempotent=True, timeout_s=0.0) == (first, False)
+    assert store.submit(keyed, idempotent=True, auid=first.auid, timeout_s=0.0) == (first, False)
+
+
 def test_idempotent_waits_for_the_one_under_way(store: JobStore, journal: MemoryJournal) -> None:
     calls = [
         in_thread(lambda: store.submit(make_job("j"), idempotent=True, timeout_s=DEADLINE_S))

@@ -246,6 +246,26 @@ def test_the_same_jid_is_one_job_where_the_client_wants_it(pman: Harness) -> Non
     assert [ask(pman, "POST", "/jobs", body).code for _ in range(2)] == [201, 200]
 
 
+def test_a_key_beside_that_wish_takes_nothing_from_it(pman: Harness) -> None:
+    plain, wish = {"cmd": "true", "jid": "a"}, {"cmd": "true", "jid": "a", "idempotent": True}
+    key = {"Idempotency-Key": "k1"}
+    first = ask(pman, "POST", "/jobs", plain)
+    for _ in range(2):
+        again = ask(pman, "POST", "/jobs", wish, key)
+        assert (again.code, again.json["id"]) == (200, first.json["id"])
+    assert pman.store.count == 1
+
+
+def test_a_key_finds_its_job_before_an_older_one_of_the_jid(pman: Harness) -> None:
+    key = {"Idempotency-Key": "k1"}
+    ask(pman, "POST", "/jobs", {"cmd": "true", "jid": "other"})
+    made = ask(pman, "POST", "/jobs", {"cmd": "true", "jid": "b", "idempotent": True}, key)
+    again = ask(pman, "POST", "/jobs", {"cmd": "true", "jid": "b", "idempotent": True}, key)
+    assert (made.code, again.code, again.json["id"]) == (201, 200, made.json["id"])
+    other = {"cmd": "true", "jid": "other", "idempotent": True}
+    assert_problem(ask(pman, "POST", "/jobs", other, key), 422, "Idempotency-Key")
+
+
 # --- GET /jobs ------------------------------------------------------------------------------
 
 
