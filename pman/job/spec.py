@@ -12,7 +12,7 @@ from pman.errors import RequestError, wrong
 from pman.job.callback import parse_target
 from pman.job.lenient import eased
 from pman.job.pairs import MAX_LABELS, environment, labels
-from pman.job.reading import read_struct
+from pman.job.reading import EXPECTED, read_struct
 from pman.job.sizes import (
     MAX_CMD_BYTES,
     MAX_NAME_BYTES,
@@ -57,7 +57,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         dict[str, str | int | float] | None, Meta(description="Environment variables.")
     ] = None
     cwd: Annotated[
-        Annotated[str, Meta(pattern="^/")] | None,
+        Annotated[str, Meta(pattern="^/", extra={EXPECTED: "an absolute path"})] | None,
         Meta(description="Working directory, an absolute path."),
     ] = None
     stdin: Annotated[

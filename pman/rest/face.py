@@ -24,10 +24,11 @@ from pman.errors import (
     shown,
 )
 from pman.http.message import Request, Response
+from pman.job.reading import check_names
 from pman.job.record import Job
 from pman.rest import encoding, idempotency, links, problems
 from pman.rest.openapi import document as openapi_document
-from pman.rest.reading import check_names, read_body, read_query
+from pman.rest.reading import read_body, read_query
 from pman.rest.route import JSON, Call, Header, Reply, Route
 from pman.rest.routes import ROUTES
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -11,7 +11,7 @@ from msgspec import inspect
 
 from pman.errors import MalformedRequest, RequestError, UnsupportedMedia, shown
 from pman.http.message import Request
-from pman.job.reading import read_struct
+from pman.job.reading import check_names, read_struct
 from pman.wire import CONTENT_TYPE_JSON, loads
 
 #: How a value is spelled in a query: once, repeated, or repeated as `key=value`.
@@ -93,21 +93,6 @@ def read_body(request: Request, *, is_needed: bool) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise MalformedRequest(f"the body is {shown(given)}, expected an object", field="body")
     return given
-
-
-def check_names(given: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Refuse names that are not known.
-
-    Raises:
-        RequestError: One is not; names it, and those that are.
-    """
-    allowed = list(known)
-    for name in given:
-        if name not in allowed:
-            expected = f"one of {', '.join(allowed)}" if allowed else "none"
-            raise RequestError(
-                f"{what} {shown(name)} is not known, expected {expected}", field=name
-            )
 
 
 def _check_media(values: Sequence[str]) -> None:

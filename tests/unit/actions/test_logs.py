@@ -474,4 +474,4 @@ def test_the_most_lines_of_a_tail(pman: Harness) -> None:
     job.get(tailLines=MAX_TAIL_LINES)
     error = job.ask(tailLines=MAX_TAIL_LINES + 1).error
     assert error["field"] == "tailLines"
-    assert error["message"] == "tailLines is 100001, expected int <= 100000"
+    assert error["message"] == "tailLines is 100001, expected a whole number <= 100000"
