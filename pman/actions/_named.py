@@ -14,7 +14,7 @@ from pman.job.record import Job
 #: Most jobs that one request may name, and most that it may mean: many may have one id.
 MAX_NAMES = 1000
 
-#: What a job id may be sent as: a number stands for its text, as in `run`.
+#: What a job id, a user or a label may be sent as: a number stands for its text, as in `run`.
 JobId = str | int | float
 
 JobIds = Annotated[

@@ -9,6 +9,7 @@ import msgspec
 
 from pman.actions import action
 from pman.actions._feed import Feed
+from pman.actions._filters import as_labels, as_text
 from pman.actions.base import ActionContext, ActionRequest, Answer, GiveUp, Later, Outcome
 from pman.auth import Role
 from pman.errors import PmanError
@@ -44,9 +45,10 @@ class EventsMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     limit: Annotated[int, _about("most events in one answer", ge=1, le=1000)] = 100
     jid: Annotated[_Text | int | float | None, _about("only events of jobs with this id")] = None
     job: Annotated[_Text | None, _about("only events of the job with this unique name")] = None
-    auid: Annotated[_Text | None, _about("only events of jobs of this user")] = None
+    auid: Annotated[_Text | int | float | None, _about("only events of jobs of this user")] = None
     label: Annotated[
-        Annotated[dict[_LabelText, _LabelText], msgspec.Meta(max_length=MAX_LABELS)] | None,
+        Annotated[dict[_LabelText, _LabelText | int | float], msgspec.Meta(max_length=MAX_LABELS)]
+        | None,
         _about("only events of jobs that have all of these labels"),
     ] = None
     kinds: Annotated[list[Kind] | None, _about("only events of these kinds")] = None
@@ -90,10 +92,10 @@ def events(request: ActionRequest, context: ActionContext) -> Outcome | Later:
 def _wanted(meta: EventsMeta, request: ActionRequest) -> Wanted:
     return Wanted(
         job=meta.job,
-        jid=None if meta.jid is None else str(meta.jid),
-        auid=meta.auid,
+        jid=as_text(meta.jid),
+        auid=as_text(meta.auid),
         owner=request.caller.auid,
-        labels=meta.label or None,
+        labels=as_labels(meta.label),
         kinds=None if meta.kinds is None else frozenset(meta.kinds),
         states=None if meta.states is None else frozenset(meta.states),
     )

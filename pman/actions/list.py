@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from pman.actions import action
+from pman.actions._filters import as_labels, as_text
 from pman.actions._named import JobId
 from pman.actions.base import ActionContext, ActionRequest, Outcome
 from pman.errors import RequestError, shown
@@ -53,10 +54,10 @@ class ListRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ] = None
     jid: Annotated[JobId | None, msgspec.Meta(description="this job id")] = None
     jid_prefix: Annotated[str | None, msgspec.Meta(description="a job id that begins so")] = None
-    auid: Annotated[str | None, msgspec.Meta(description="this apparent user")] = None
+    auid: Annotated[JobId | None, msgspec.Meta(description="this apparent user")] = None
     backend: Annotated[str | None, msgspec.Meta(description="this backend")] = None
     label: Annotated[
-        dict[str, str] | None, msgspec.Meta(description="these labels, with these values")
+        dict[str, JobId] | None, msgspec.Meta(description="these labels, with these values")
     ] = None
     since: Annotated[
         float | None, msgspec.Meta(description="accepted then or later, UTC epoch seconds")
@@ -94,21 +95,21 @@ def list_jobs(request: ActionRequest, context: ActionContext) -> Outcome:
 def _matches(wanted: ListRequest, place: Place | None, context: ActionContext) -> Iterator[Job]:
     below, until = _bounds(place, context)
     states = _states(wanted.state)
-    jid = None if wanted.jid is None else str(wanted.jid)
+    jid, auid, labels = as_text(wanted.jid), as_text(wanted.auid), as_labels(wanted.label)
     jobs = context.store.newest_first(
         below=below,
         jid=jid or "",
-        auid=wanted.auid or "",
+        auid=auid or "",
         is_open=states is not None and not states & FINAL_STATES,
     )
     for job in jobs:
         if (
             (states is None or job.state in states)
             and (jid is None or job.jid == jid)
-            and (wanted.auid is None or job.auid == wanted.auid)
+            and (auid is None or job.auid == auid)
             and (wanted.jid_prefix is None or job.jid.startswith(wanted.jid_prefix))
             and (wanted.backend is None or job.backend == wanted.backend)
-            and (wanted.label is None or has_labels(job, wanted.label))
+            and (labels is None or has_labels(job, labels))
             and (wanted.since is None or job.accepted_at >= wanted.since)
             and (wanted.until is None or job.accepted_at < wanted.until)
             and (until is None or job.accepted_at < until)

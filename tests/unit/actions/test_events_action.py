@@ -151,7 +151,7 @@ def test_filters(pman: Harness, meta: dict[str, Any], expected: list[tuple[str, 
         ({"wait": -1}, "wait"),
         ({"kinds": ["x"]}, "kinds[0]"),
         ({"states": ["started"]}, "states[0]"),
-        ({"label": {"a": 1}}, "label[...]"),
+        ({"label": {"a": True}}, "label.a"),
         ({"follow": 1}, "follow"),
     ],
 )

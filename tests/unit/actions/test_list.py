@@ -145,7 +145,7 @@ def test_a_job_is_shown_as_it_is_now(pman: Harness) -> None:
         ({"limit": 1001}, "limit"),
         ({"limit": "5"}, "limit"),
         ({"jid": [5]}, "jid"),
-        ({"label": {"a": 5}}, "label"),
+        ({"label": {"a": True}}, "label.a"),
         ({"since": "yesterday"}, "since"),
         ({"cursor": "nonsense"}, "cursor"),
         ({"cursor": base64.b64encode(b'[2,"a",1.0,5]').decode()}, "cursor"),

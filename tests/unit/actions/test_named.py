@@ -23,6 +23,24 @@ def test_a_number_means_its_text(pman: Harness, action: str, sent: Any, text: st
     assert {each["jid"] for each in shown} == {text}
 
 
+@pytest.mark.parametrize("action", ["list", "events"])
+def test_numbers_mean_their_texts_in_users_and_labels(pman: Harness, action: str) -> None:
+    pman.run("true", jid="a", auid=7, labels={"n": 1, "x": 0.5})
+    pman.run("true", jid="b", auid="8", labels={"n": 1})
+    pman.run("true", jid="c", auid="7", labels={"n": 2})
+    more = {"since": 0} if action == "events" else {}
+    for meta in ({"auid": 7, "label": {"n": 1}}, {"label": {"n": "1", "x": 0.5}}):
+        answer = pman.post(action, {**meta, **more}).json["d_ret"]
+        assert {each["jid"] for each in answer["jobs" if action == "list" else "events"]} == {"a"}
+
+
+@pytest.mark.parametrize("action", ["list", "events"])
+def test_what_is_wrong_with_a_label_names_it(pman: Harness, action: str) -> None:
+    reply = pman.post(action, {"label": {"m": "x", "n": {"n": 1}}})
+    assert (reply.code, reply.error["field"]) == (400, "label.n")
+    assert reply.error["message"] == "label.n is {'n': 1}, expected a number or text"
+
+
 @pytest.mark.parametrize("action", ["wait", "cancel", "logs", "list", "events"])
 def test_a_boolean_is_no_id(pman: Harness, action: str) -> None:
     assert pman.post(action, {"jid": True}).error["field"] == "jid"
