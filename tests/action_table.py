@@ -101,7 +101,7 @@ def _events(job: Target) -> list[Meta]:
     Those that do not name the one job ask for a kind that there is none of, as the caller may have
     jobs of its own with the same id.
     """
-    none = {"kinds": ["progress"]}
+    none = {"kind": "progress"}
     by_name = {"job": job.name, "fromStart": True}
     return [
         by_name,
@@ -110,7 +110,7 @@ def _events(job: Target) -> list[Meta]:
         {"job": job.name, "since": 1},
         {"job": job.name, "since": 2**52, "wait": 0.05},
         {"auid": job.auid, "fromStart": True},
-        {"auid": job.auid, "since": 0, "states": ["RUNNING"]},
+        {"auid": job.auid, "since": 0, "state": ["RUNNING"]},
         {"jid": job.jid, "fromStart": True, **none},
         {"jid": job.jid, "since": 1, "wait": 0.05, **none},
         {"fromStart": True, **none},

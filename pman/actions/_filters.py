@@ -5,6 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pman.actions._named import JobId
+from pman.job.state import JobState
+from pman.jobdb.jobview import State
+
+#: One state, or several, one of which it is to be.
+States = list[State] | State | None
+
+
+def as_states(given: States) -> frozenset[JobState] | None:
+    """Return the states to look for, None for any."""
+    if given is None:
+        return None
+    return frozenset(map(JobState, [given] if isinstance(given, str) else given))
 
 
 def as_text(given: JobId | None) -> str | None:

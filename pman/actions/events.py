@@ -9,13 +9,12 @@ import msgspec
 
 from pman.actions import action
 from pman.actions._feed import Feed
-from pman.actions._filters import as_labels, as_text
+from pman.actions._filters import States, as_labels, as_states, as_text
 from pman.actions.base import ActionContext, ActionRequest, Answer, GiveUp, Later, Outcome
 from pman.auth import Role
 from pman.errors import PmanError
 from pman.job.event import Kind, Wanted
 from pman.job.pairs import MAX_LABELS
-from pman.job.state import JobState
 from pman.jobdb.events import Page
 
 
@@ -51,10 +50,8 @@ class EventsMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         | None,
         _about("only events of jobs that have all of these labels"),
     ] = None
-    kinds: Annotated[list[Kind] | None, _about("only events of these kinds")] = None
-    states: Annotated[
-        list[JobState] | None, _about("only events with one of these states in them")
-    ] = None
+    kind: Annotated[list[Kind] | Kind | None, _about("only events of these kinds")] = None
+    state: Annotated[States, _about("only events with one of these states in them")] = None
     wait: Annotated[
         float, _about("how long to wait if there is no such event yet, seconds", ge=0, le=300)
     ] = 0.0
@@ -96,9 +93,15 @@ def _wanted(meta: EventsMeta, request: ActionRequest) -> Wanted:
         auid=as_text(meta.auid),
         owner=request.caller.auid,
         labels=as_labels(meta.label),
-        kinds=None if meta.kinds is None else frozenset(meta.kinds),
-        states=None if meta.states is None else frozenset(meta.states),
+        kinds=_as_kinds(meta.kind),
+        states=as_states(meta.state),
     )
+
+
+def _as_kinds(given: list[Kind] | Kind | None) -> frozenset[str] | None:
+    if given is None:
+        return None
+    return frozenset([given] if isinstance(given, str) else given)
 
 
 def _show(page: Page) -> Outcome:

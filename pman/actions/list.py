@@ -11,13 +11,13 @@ from typing import Annotated, Any
 import msgspec
 
 from pman.actions import action
-from pman.actions._filters import as_labels, as_text
+from pman.actions._filters import States, as_labels, as_states, as_text
 from pman.actions._named import JobId
 from pman.actions.base import ActionContext, ActionRequest, Outcome
 from pman.errors import RequestError, shown
 from pman.job.record import Job
-from pman.job.state import FINAL_STATES, JobState
-from pman.jobdb.jobview import State, job_view
+from pman.job.state import FINAL_STATES
+from pman.jobdb.jobview import job_view
 
 #: Most jobs of one page.
 MAX_PAGE = 1000
@@ -49,9 +49,7 @@ _decode = msgspec.json.Decoder(Place).decode
 class ListRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Which jobs; all that is given must be true of a job."""
 
-    state: Annotated[
-        list[State] | State | None, msgspec.Meta(description="one of these states")
-    ] = None
+    state: Annotated[States, msgspec.Meta(description="one of these states")] = None
     jid: Annotated[JobId | None, msgspec.Meta(description="this job id")] = None
     jid_prefix: Annotated[str | None, msgspec.Meta(description="a job id that begins so")] = None
     auid: Annotated[JobId | None, msgspec.Meta(description="this apparent user")] = None
@@ -94,7 +92,7 @@ def list_jobs(request: ActionRequest, context: ActionContext) -> Outcome:
 
 def _matches(wanted: ListRequest, place: Place | None, context: ActionContext) -> Iterator[Job]:
     below, until = _bounds(place, context)
-    states = _states(wanted.state)
+    states = as_states(wanted.state)
     jid, auid, labels = as_text(wanted.jid), as_text(wanted.auid), as_labels(wanted.label)
     jobs = context.store.newest_first(
         below=below,
@@ -121,12 +119,6 @@ def has_labels(job: Job, wanted: dict[str, str]) -> bool:
     """Return whether a job has all these labels, with these values."""
     labels = job.labels or {}
     return all(labels.get(key) == value for key, value in wanted.items())
-
-
-def _states(given: list[State] | State | None) -> frozenset[JobState] | None:
-    if given is None:
-        return None
-    return frozenset(JobState(word) for word in ([given] if isinstance(given, str) else given))
 
 
 def _bounds(place: Place | None, context: ActionContext) -> tuple[int | None, float | None]:

@@ -323,7 +323,7 @@ def test_progress_is_shown_while_a_job_runs(place: Place, pman: DaemonProcess) -
     gate.open()
     (job,) = wait_ended(pman, jid)
     assert (job["progress"], job["progressText"]) == (1.0, "all done")
-    events = ask(pman, "events", jid=jid, fromStart=True, kinds=["progress"], wait=10)["events"]
+    events = ask(pman, "events", jid=jid, fromStart=True, kind="progress", wait=10)["events"]
     assert events[0]["progress"] == 0.25
 
 

@@ -104,7 +104,7 @@ def test_wait_wakes_soon_and_holds_no_listener(daemon: DaemonProcess) -> None:
     answers: list[tuple[float, dict[str, Any]]] = []
 
     def wait(jid: str) -> None:
-        page = ask(daemon, since=since, jid=jid, states=["COMPLETED"], wait=60)
+        page = ask(daemon, since=since, jid=jid, state=["COMPLETED"], wait=60)
         answers.append((time.time(), page))
 
     threads = [threading.Thread(target=wait, args=(f"j{n}",)) for n in range(20)]
@@ -139,7 +139,7 @@ def test_delete_and_clear_are_told(daemon: DaemonProcess) -> None:
         daemon.wait_finished(jid)
     daemon.post("delete", value="a")
     daemon.post("DBctl", do="clear")
-    events = ask(daemon, fromStart=True, kinds=["deleted"])["events"]
+    events = ask(daemon, fromStart=True, kind="deleted")["events"]
     assert [event["jid"] for event in events] == ["a", "b"]
 
 

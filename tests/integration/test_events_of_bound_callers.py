@@ -25,7 +25,7 @@ def run(daemon: DaemonProcess, token: str, jid: str) -> None:
     post(daemon, token, "run", cmd="true", jid=jid, threaded=True)
 
     def is_told() -> bool:
-        page = post(daemon, token, "events", jid=jid, fromStart=True, states=["COMPLETED"])
+        page = post(daemon, token, "events", jid=jid, fromStart=True, state=["COMPLETED"])
         return bool(page["events"])
 
     wait_until(is_told, "the end is told")
