@@ -38,6 +38,7 @@ class BackendList(msgspec.Struct, frozen=True):
 @action("backends", takes=BackendsRequest)
 def backends(request: ActionRequest, context: ActionContext) -> Outcome:
     """Answer `{"backends": [{"name", "state", "running", "waiting", "limits"}]}`; always true."""
+    request.read_as(BackendsRequest)
     running: collections.Counter[str] = collections.Counter()
     waiting: collections.Counter[str] = collections.Counter()
     for job in context.store.unfinished():

@@ -13,7 +13,7 @@ from pman.backends.base import Backend
 from pman.config import Settings
 from pman.errors import RequestError, shown
 from pman.http.streaming import Body
-from pman.job.reading import read_struct
+from pman.job.reading import check_names, read_struct
 from pman.job.record import Job
 from pman.jobdb.events import EventLog
 from pman.jobdb.scope import ScopedStore
@@ -53,6 +53,10 @@ class Outcome(msgspec.Struct, frozen=True):
     job: Job | None = None
     is_new: bool = False
 
+
+#: What clients of 2.2 put into any `meta`; pfcon leaves its own name in `service`.
+#: Source: WIRE.md 3 and 4.2.
+KEYS_OF_2_2 = frozenset({"threaded", "service"})
 
 #: Takes, once, what makes an outcome.
 Answer = Callable[[Callable[[], Outcome]], None]
@@ -96,11 +100,13 @@ class ActionRequest(msgspec.Struct):
     is_strict: bool = False
 
     def read_as(self, kind: type[T]) -> T:
-        """Return `meta` as a struct of the action; keys that it does not have are ignored.
+        """Return `meta` as a struct of an action that 2.2 did not have.
 
         Raises:
-            RequestError: A key is missing or of the wrong type or value; names it.
+            RequestError: A key is missing, not known, or of the wrong type or value; names it.
         """
+        known = kind.__struct_encode_fields__
+        check_names((key for key in self.meta if key not in KEYS_OF_2_2), known, "key")
         return read_struct(self.meta, kind)
 
     def need(self, key: str, action: str) -> Any:

@@ -22,7 +22,7 @@ def pman(tmp_path: Path) -> Iterator[Harness]:
 
 
 def wait_request(size: int) -> bytes:
-    meta = {"jid": "a", "timeout": 3600, "pad": "x" * size}
+    meta = {"jid": "a", "timeout": 3600, "service": "x" * size}
     return post(json.dumps({"payload": {"action": "wait", "meta": meta}}).encode())
 
 
@@ -68,7 +68,7 @@ def test_an_answer_takes_back_what_was_charged(pman: Harness) -> None:
         wait_until(lambda: waiters(pman) == 1, "it waits")
         pman.store.remove([job.name])
         reply = json.loads(wire.reply().body)
-        assert len(reply["meta"]["pad"]) == 500_000
+        assert len(reply["meta"]["service"]) == 500_000
         assert not daemon.front._clients.buffered_bytes
         wire.send(post(b"{}"))
         assert wire.reply().status == 400

@@ -1,4 +1,4 @@
-"""Jobs that requests name by their id."""
+"""Jobs that requests name, and how the actions that do so read the rest."""
 
 from __future__ import annotations
 
@@ -73,3 +73,30 @@ def test_the_newest_of_an_id(pman: Harness) -> None:
     assert newest(5, pman.context) == second
     assert newest("", pman.context) == empty
     assert newest("nobody", pman.context) is None
+
+
+@pytest.mark.parametrize("action", ["wait", "cancel", "logs", "list", "events", "backends"])
+def test_a_key_that_is_not_known_is_refused_with_those_that_are(pman: Harness, action: str) -> None:
+    reply = pman.post(action, {"Jid": "a"})
+    assert (reply.code, reply.error["field"]) == (400, "Jid")
+    expected = "expected none" if action == "backends" else "expected one of "
+    assert reply.error["message"].startswith(f"key 'Jid' is not known, {expected}")
+
+
+@pytest.mark.parametrize("action", ["wait", "cancel", "logs", "list", "events", "backends"])
+def test_what_clients_of_2_2_put_into_any_request_is_none(pman: Harness, action: str) -> None:
+    pman.run("true", jid="a")
+    meta = {} if action == "backends" else {"jid": "a"}
+    reply = pman.post(action, {**meta, "threaded": False, "service": "pman_remote"})
+    assert (reply.code, reply.json["status"]) == (200, True)
+
+
+def test_the_actions_of_2_2_take_any_key(pman: Harness) -> None:
+    pman.run("true", jid="a", colour="red")
+    for action, meta in [
+        ("status", {"key": "jid", "value": "a"}),
+        ("hello", {"askAbout": "timestamp"}),
+        ("get", {"path": "/_0/jid"}),
+        ("delete", {"value": "a"}),
+    ]:
+        assert pman.post(action, {**meta, "colour": "red"}).code == 200

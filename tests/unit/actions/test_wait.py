@@ -183,7 +183,7 @@ def test_what_is_refused_names_the_field(
 
 def test_who_is_given_up_leaves_nothing_behind(pman: Harness) -> None:
     first, _ = put(pman, make_job("a"), make_job("b"))
-    asked = [Asked(pman, jid=["a", "b"], pad="x" * 100_000) for _ in range(20)]
+    asked = [Asked(pman, jid=["a", "b"], service="x" * 100_000) for _ in range(20)]
     assert waiters(pman) == 40
     for each in asked:
         each.give_up()
@@ -195,7 +195,7 @@ def test_who_is_given_up_leaves_nothing_behind(pman: Harness) -> None:
 
 def test_what_is_kept_while_it_waits_is_small(pman: Harness) -> None:
     (job,) = put(pman, make_job("a"))
-    meta = {"jid": "a", "pad": [[] for _ in range(200_000)]}
+    meta = {"jid": "a", "service": [[] for _ in range(200_000)]}
     body = dumps({"payload": {"action": "wait", "meta": meta}})
     body = body.replace(b" ", b"").replace(b"\n", b"")
     request = Request("POST", "/api/v1/cmd", body=body)
@@ -233,7 +233,7 @@ def test_many_jobs_are_shown_by_a_thread_that_has_the_time(
 
 def test_a_long_body_is_refused_and_not_repeated(pman: Harness) -> None:
     put(pman, make_job("a"))
-    reply = Asked(pman, jid="a", pad="x" * SMALL_BODY_BYTES).answer()
+    reply = Asked(pman, jid="a", service="x" * SMALL_BODY_BYTES).answer()
     assert (reply.code, reply.error["field"]) == (413, "body")
     assert f"at most {SMALL_BODY_BYTES}" in reply.error["message"]
     assert "meta" not in reply.json
