@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from pman.actions._named import JobId, newest
+from pman.actions._named import JobId, check_one, newest
 from pman.actions.base import ActionContext
 from pman.errors import RequestError, UnknownJob, shown
 from pman.job.record import Job, run_name
@@ -272,9 +272,7 @@ def find_job(context: ActionContext, *, jid: JobId | None, name: str | None) -> 
         UnknownJob: There is none.
         RequestError: Neither or both are given.
     """
-    if (jid is None) is (name is None):
-        what = "are both given" if name is not None else "are both missing"
-        raise RequestError(f"job and jid {what}, expected one of them", field="job")
+    check_one(jid, name)
     job = newest(jid, context) if jid is not None else context.store.get(name or "")
     if job is not None:
         return job

@@ -31,11 +31,11 @@ def named(jid: JobIds, job: JobNames, context: ActionContext) -> list[Job]:
     """Return the jobs that have one of these ids or names, each once, oldest first for one id.
 
     Raises:
-        RequestError: Neither is given, or more jobs are meant than one request may be about.
+        RequestError: Neither or both are given, or more jobs are meant than one request may be
+            about.
         UnknownJob: There is none for one of them; names it.
     """
-    if jid is None and job is None:
-        raise RequestError("meta has neither 'jid' nor 'job', expected one of them", field="jid")
+    check_one(jid, job)
     found: dict[str, Job] = {}
     for wanted in _each(jid):
         matches = context.store.find("jid", str(wanted))
@@ -58,6 +58,18 @@ def named(jid: JobIds, job: JobNames, context: ActionContext) -> list[Job]:
             f"jid and job mean {len(found)} jobs, expected at most {MAX_NAMES}", field="job"
         )
     return list(found.values())
+
+
+def check_one(jid: object, job: object) -> None:
+    """Refuse a request that says in no way, or in both, which jobs it is about.
+
+    Raises:
+        RequestError: Neither or both are given.
+    """
+    if jid is None and job is None:
+        raise RequestError("jid and job are both missing, expected one of them", field="jid")
+    if jid is not None and job is not None:
+        raise RequestError("jid and job are both given, expected one of them", field="job")
 
 
 def newest(jid: JobId, context: ActionContext) -> Job | None:

@@ -23,6 +23,17 @@ def test_a_number_means_its_text(pman: Harness, action: str, sent: Any, text: st
     assert {each["jid"] for each in shown} == {text}
 
 
+@pytest.mark.parametrize("action", ["wait", "cancel", "logs"])
+def test_jobs_are_named_in_one_way(pman: Harness, action: str) -> None:
+    pman.run("wait", jid="a")
+    (job,) = pman.store.jobs()
+    reply = pman.post(action, {})
+    assert (reply.code, reply.error["field"]) == (400, "jid")
+    reply = pman.post(action, {"jid": "a", "job": job.name})
+    assert (reply.code, reply.error["field"]) == (400, "job")
+    assert pman.store.get(job.name) == job
+
+
 @pytest.mark.parametrize("action", ["list", "events"])
 def test_numbers_mean_their_texts_in_users_and_labels(pman: Harness, action: str) -> None:
     pman.run("true", jid="a", auid=7, labels={"n": 1, "x": 0.5})
