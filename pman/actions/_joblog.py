@@ -190,6 +190,14 @@ class JobLog:
         known = numbers_in(folder) | set(range(count))
         self.position.offsets = {n: at for n, at in offsets.items() if _part(n) in known}
 
+    def count(self, job: Job) -> int:
+        """Return how many parts or workers there are, as far as can be told."""
+        backend = self._context.backends.get(job.backend)
+        count = 1 if backend is None else backend.part_count(job)
+        folder = self._context.output.folder(run_name(job.name, self.position.attempt))
+        printed = max(numbers_in(folder), default=0)
+        return max(count, len(job.parts), len(job.workers), printed + 1)
+
     def file(self, job: Job, part: int, stream: str) -> StreamFile:
         """Return the file of one stream of the try that is read."""
         folder = self._context.output.folder(run_name(job.name, self.position.attempt))

@@ -97,7 +97,9 @@ def logs(request: ActionRequest, context: ActionContext) -> Outcome:
     position = _position(meta, given, job)
     log = JobLog(job, position, _wanted(meta), context)
     log.drop_unknown(job)
-    file = _one_file(meta, job, log) if meta.raw or meta.offset is not None else None
+    _check_part(meta, job, log)
+    needs_file = meta.raw or meta.offset is not None
+    file = log.file(job, meta.part or 0, meta.stream) if needs_file else None
     _begin(meta, job, log, context)
     if file is not None and meta.offset is not None:
         position.offsets[file.name] = meta.offset
@@ -173,19 +175,22 @@ def _wanted(meta: LogsMeta) -> Wanted:
     )
 
 
-def _one_file(meta: LogsMeta, job: Job, log: JobLog) -> StreamFile:
-    """Return the file of the one stream that is asked for.
+def _check_part(meta: LogsMeta, job: Job, log: JobLog) -> None:
+    """Refuse a part that there is not, or none where one of several is needed.
 
     Raises:
-        RequestError: There are more of them.
+        RequestError: Says which there are.
     """
-    count = max(1, len(job.parts), len(job.workers))
+    is_needed = meta.raw or meta.offset is not None
+    if meta.part is None and not is_needed:
+        return
+    count = log.count(job)
+    there = "0" if count == 1 else f"0 to {count - 1}"
+    if meta.part is not None and meta.part >= count:
+        raise RequestError(f"part is {meta.part}, expected {there}", field="part")
     if meta.part is None and count > 1:
         what = "raw" if meta.raw else "offset"
-        raise RequestError(
-            f"part is missing, expected a number below {count} with {what}", field="part"
-        )
-    return log.file(job, meta.part or 0, meta.stream)
+        raise RequestError(f"part is missing, expected {there} with {what}", field="part")
 
 
 def _begin(meta: LogsMeta, job: Job, log: JobLog, context: ActionContext) -> None:

@@ -155,6 +155,10 @@ class Backend(abc.ABC):
         """
         return  # most write them as the job prints
 
+    def part_count(self, job: Job) -> int:
+        """Return how many parts or containers a job has, those not yet started included."""
+        return max(1, len(job.parts), len(job.workers))
+
     def recent_output(self, job: Job) -> str | None:
         """Return the end of what a running job has printed of late; None: it can't be told now.
 

@@ -178,6 +178,10 @@ class HostBackend(Backend):
 
         self._link.post(cancel)
 
+    def part_count(self, job: Job) -> int:
+        """Return how many commands a job has; before they start, by its spec."""
+        return len(job.parts) or len(self._start_of(job).parts)
+
     def describe(self, spec: JobSpec) -> dict[str, Any]:
         """Return the commands as they would be run; the environment is what the job adds."""
         return {

@@ -31,7 +31,7 @@ from pman.backends._engine.table import Parts
 from pman.backends._engine.timing import Timing
 from pman.backends._engine.watcher import Watcher
 from pman.backends.base import Backend, BackendContext, Observer
-from pman.errors import BackendUnavailable, PmanError, SubmitFailed
+from pman.errors import BackendUnavailable, PmanError, RequestError, SubmitFailed
 from pman.job.record import Job, new_job
 from pman.job.spec import JobSpec
 from pman.output import STREAMS, joined
@@ -118,6 +118,14 @@ class EngineBackend(Backend):
             self._create_aside(entry)
         else:
             self._create(entry, order)
+
+    def part_count(self, job: Job) -> int:
+        """Return how many containers a job has; before they start, by its spec."""
+        try:
+            asked = self.order_of(json.loads(job.meta), job.name).workers
+        except RequestError:
+            asked = 1  # a former pman may have taken what this one does not
+        return max(asked, len(job.workers))
 
     def describe(self, spec: JobSpec) -> dict[str, Any]:
         """Return the engine's objects for a spec, by kind; its job's own name is made up.

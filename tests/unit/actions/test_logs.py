@@ -404,6 +404,9 @@ def test_raw_bytes_up_to_a_limit(pman: Harness) -> None:
         ({"tailLines": 1, "tailBytes": 1}, "tailBytes"),
         ({"tailLines": 1, "cursor": "x"}, "cursor"),
         ({"part": -1}, "part"),
+        ({"part": 2}, "part"),
+        ({"part": 2, "stream": "stdout", "offset": 0}, "part"),
+        ({"part": 2, "stream": "stdout", "raw": True}, "part"),
         ({"attempt": 0}, "attempt"),
         ({"attempt": 2}, "attempt"),
         ({"limit": 0}, "limit"),
@@ -418,6 +421,32 @@ def test_raw_bytes_up_to_a_limit(pman: Harness) -> None:
 def test_what_is_refused(pman: Harness, meta: dict[str, Any], field: str) -> None:
     answer = Printing(pman, 2).ask(**meta)
     assert (answer.code, answer.error["field"]) == (400, field)
+
+
+def test_which_parts_there_are_is_told(pman: Harness) -> None:
+    for count, there in ((1, "0"), (3, "0 to 2")):
+        error = Printing(pman, count).ask(part=9).error
+        assert error["message"] == f"part is 9, expected {there}"
+    error = Printing(pman, 3).ask(stream="stdout", raw=True).error
+    assert error["message"] == "part is missing, expected 0 to 2 with raw"
+
+
+def test_parts_that_have_not_started_are_known(
+    pman: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the start a job has only its spec, which its backend can read."""
+    monkeypatch.setattr(pman.backend, "part_count", lambda _: 3)
+    job = Printing(pman, 0, state=JobState.QUEUED)
+    assert job.get(part=2)["records"] == []
+    assert job.ask(part=3).error["field"] == "part"
+    assert job.ask(stream="stdout", offset=0).error["field"] == "part"
+
+
+def test_a_worker_that_has_printed_is_there(pman: Harness) -> None:
+    job = Printing(pman, backend="swarm", parts=[], workers=[Worker("w0")])
+    job.say(b"more", "stdout", 1)
+    assert texts(job.get(part=1)["records"]) == ["1.stdout:more"]
+    assert job.ask(part=2).error["field"] == "part"
 
 
 def test_cursors_of_others(pman: Harness) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 
 import pytest
 from engine_harness import Rig
 from fakes.engine import AWAY
+from jobdb_builders import make_job
 
 from pman.backends._engine.port import Phase
 from pman.errors import BackendUnavailable, JobConflict, RequestError, SubmitFailed
-from pman.job.record import Job
+from pman.job.record import Job, Worker
 from pman.job.spec import spec_from_meta
 from pman.job.state import JobState
 
@@ -38,6 +40,13 @@ def test_each_state_is_reported_with_what_is_known(rig: Rig) -> None:
     assert (job.state, job.exit_code, job.reason) == (JobState.FAILED, 7, "error")
     assert states(rig, job) == [JobState.QUEUED, JobState.RUNNING, JobState.FAILED]
     assert (rig.text(job), rig.text(job, "stderr")) == ("out\n", "err\n")
+
+
+def test_containers_are_counted_before_there_are_any(rig: Rig) -> None:
+    meta = {"container": {"target": {"image": "x"}}, "number_of_workers": "3"}
+    assert rig.backend.part_count(make_job(meta=json.dumps(meta))) == 3
+    assert rig.backend.part_count(make_job(meta=json.dumps(meta | {"env": 5}))) == 1
+    assert rig.backend.part_count(make_job(workers=[Worker("a"), Worker("b")])) == 2
 
 
 def test_the_same_is_reported_once(rig: Rig) -> None:
