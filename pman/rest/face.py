@@ -24,7 +24,7 @@ from pman.errors import (
     shown,
 )
 from pman.http.message import Request, Response
-from pman.job.reading import check_names
+from pman.job.reading import check_names, read_struct
 from pman.job.record import Job
 from pman.rest import encoding, idempotency, links, problems
 from pman.rest.openapi import document as openapi_document
@@ -165,6 +165,7 @@ class Exchange:
         query = read_query(parameters, route.query_kind, route.hidden)
         body = read_body(request, is_needed=route.needs_body) if route.reads == "body" else {}
         check_names(body, route.body_names, "body field")
+        read_struct(body, route.own_body)  # what the action takes, the action reads
         job = _find_job(self._ids[0], context) if self._ids else None
         key = ""
         if idempotency.HEADER in route.headers:
