@@ -89,7 +89,13 @@ class UnknownAction(RequestError):
 
 
 class UnknownJob(RequestError):
-    """No job, or no path, has that name."""
+    """No job has that name, or its record nothing at that path."""
+
+    hint = 404
+
+
+class UnknownPath(RequestError):
+    """There is nothing at an address of the REST API."""
 
     hint = 404
 

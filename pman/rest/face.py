@@ -21,6 +21,7 @@ from pman.errors import (
     PmanError,
     RequestError,
     UnknownJob,
+    UnknownPath,
     shown,
 )
 from pman.http.message import Request, Response
@@ -96,7 +97,7 @@ class Exchange:
                 self._ids = [sent for part, sent in pairs if part is None]
                 return
         known = ", ".join(dict.fromkeys(links.ROOT + route.path for route in ROUTES))
-        raise UnknownJob(
+        raise UnknownPath(
             f"there is nothing at {shown(self._target.path)}, expected one of {known}",
             field="path",
         )

@@ -67,7 +67,9 @@ def test_the_index_leads_everywhere(pman: Harness, path: str) -> None:
     "path", ["/nosuch", "/jobs/a/b/c", "/jobs//cancel", "//jobs", "/jobs/a/nosuch", "/JOBS"]
 )
 def test_a_path_that_is_not_there_is_a_problem(pman: Harness, path: str) -> None:
-    assert_problem(ask(pman, "GET", path), 404, "path")
+    answer = ask(pman, "GET", path)
+    assert_problem(answer, 404, "path")
+    assert answer.json["kind"] == "UnknownPath"
 
 
 def test_a_path_that_is_not_utf8_is_a_problem(pman: Harness) -> None:
@@ -314,6 +316,7 @@ def test_filters_reach_the_action(pman: Harness, played: dict[str, Any]) -> None
         ("cursor=none", "cursor"),
         ("colour=red", "colour"),
         ("jid=%FF", "query"),
+        ("state=NEW&state=x", "state"),
     ],
 )
 def test_a_filter_that_makes_no_sense_is_refused(pman: Harness, query: str, field: str) -> None:
@@ -332,7 +335,9 @@ def test_a_job_is_found_by_name_or_by_jid(pman: Harness) -> None:
 
 @pytest.mark.parametrize("more", ["", "/wait", "/events", "/logs"])
 def test_a_job_that_is_not_there_is_a_problem(pman: Harness, more: str) -> None:
-    assert_problem(ask(pman, "GET", f"/jobs/nosuch{more}"), 404, "id")
+    answer = ask(pman, "GET", f"/jobs/nosuch{more}")
+    assert_problem(answer, 404, "id")
+    assert answer.json["kind"] == "UnknownJob"
 
 
 def test_a_job_is_shown_as_everywhere(pman: Harness) -> None:
