@@ -95,6 +95,8 @@ class Exchange:
             ):
                 self._routes = routes
                 self._ids = [sent for part, sent in pairs if part is None]
+                method = self._request.method
+                self._route = routes.get("GET" if method == "HEAD" else method)
                 return
         known = ", ".join(dict.fromkeys(links.ROOT + route.path for route in ROUTES))
         raise UnknownPath(
@@ -130,13 +132,12 @@ class Exchange:
         method = self._request.method
         if method == "OPTIONS":
             return Outcome(True)
-        route = self._routes.get("GET" if method == "HEAD" else method)
+        route = self._route
         if route is None:
             raise MethodNotAllowed(
                 f"method is {shown(method)}, expected one of {', '.join(self.methods)}",
                 field="method",
             )
-        self._route = route
         action = ACTIONS.get(route.action)
         if action is not None:
             action.check_size(route.action, len(self._request.body))

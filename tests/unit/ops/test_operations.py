@@ -227,6 +227,29 @@ def test_who_has_left_before_the_answer_is_counted_as_such(pman: Harness) -> Non
     assert samples(scrape(pman))["pman_requests_total", labels] == 1
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "action", "status"),
+    [
+        ("GET", "/jobs", {}, "list", 200),
+        ("GET", "/jobs?colour=red", {}, "list", 400),
+        ("HEAD", "/jobs?limit=x", {}, "list", 400),
+        ("GET", "/jobs/nobody", {}, "show", 404),
+        ("GET", "/jobs/nobody/logs", {}, "logs", 404),
+        ("GET", "/backends", {"Accept": "text/html"}, "backends", 406),
+        ("POST", "/jobs", {"Content-Type": "text/plain"}, "run", 415),
+        ("GET", "/nosuch", {}, "get", 404),
+        ("DELETE", "/jobs", {}, "other", 405),
+        ("GET", "", {}, "get", 200),
+    ],
+)
+def test_a_request_of_rest_counts_as_its_action_also_where_it_is_refused(
+    pman: Harness, method: str, path: str, headers: dict[str, str], action: str, status: int
+) -> None:
+    assert ask(pman, method, path, b"{}" if method == "POST" else None, headers).code == status
+    labels = (("action", action), ("method", method), ("status", str(status)))
+    assert samples(scrape(pman))["pman_requests_total", labels] == 1
+
+
 def test_clients_can_not_make_up_series(pman: Harness) -> None:
     before = len(samples(scrape(pman)))
     for n in range(50):
