@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
-from pman.actions.base import ActionContext, GiveUp
+from pman.actions.base import ActionContext, Answer, GiveUp, Outcome
 from pman.errors import UnknownJob
 from pman.job.record import Job
 from pman.jobdb.store import OnJob
+
+#: Most jobs that are shown by the thread that sees an end; more are left to another one.
+FEW_JOBS = 100
 
 
 def on_each_end(jobs: Iterable[Job], context: ActionContext, tell: OnJob) -> GiveUp:
@@ -29,6 +32,19 @@ def on_each_end(jobs: Iterable[Job], context: ActionContext, tell: OnJob) -> Giv
             context.store.no_longer(job.name, tell)
 
     return take_back
+
+
+def give(
+    outcome: Callable[[], Outcome], count: int, answer: Answer, context: ActionContext
+) -> None:
+    """Answer with an outcome that shows `count` jobs; by a thread that has the time if many.
+
+    Neither the timers nor those who see jobs end may wait until all are spelled out.
+    """
+    if count > FEW_JOBS:
+        context.errands.submit(answer, outcome)
+    else:
+        answer(outcome)
 
 
 class Countdown:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from pman.actions import action
-from pman.actions._ends import Countdown, on_each_end
+from pman.actions._ends import Countdown, give, on_each_end
 from pman.actions._named import JobIds, JobNames, named
 from pman.actions.base import ActionContext, ActionRequest, Answer, GiveUp, Later, Outcome
 from pman.auth import Role
@@ -60,7 +60,8 @@ def cancel(request: ActionRequest, context: ActionContext) -> Outcome | Later:
         return outcome()
 
     def subscribe(answer: Answer) -> GiveUp:
-        return on_each_end(jobs, context, Countdown(len(jobs), lambda: answer(outcome)).tell)
+        countdown = Countdown(len(jobs), lambda: give(outcome, len(jobs), answer, context))
+        return on_each_end(jobs, context, countdown.tell)
 
     return Later(subscribe)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from pman.actions import action
-from pman.actions._ends import on_each_end
+from pman.actions._ends import give, on_each_end
 from pman.actions._named import JobIds, JobNames, named
 from pman.actions.base import ActionContext, ActionRequest, Answer, GiveUp, Later, Outcome
 from pman.job.record import Job
@@ -17,9 +17,6 @@ from pman.jobdb.jobview import job_view
 
 #: Longest time that one request may wait, seconds: what lies between may give up earlier.
 MAX_WAIT_S = 3600
-
-#: Most jobs that are shown by the thread that sees an end; more are left to another one.
-FEW_JOBS = 100
 
 
 class WaitRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,13 +96,8 @@ class _Waiting:
     def _give_answer(self) -> None:
         """Answer, once; from the thread that sees the end, or the timer's."""
         answer = self._leave()
-        if answer is None:
-            return
-        if len(self._jobs) > FEW_JOBS:
-            # Neither the timers nor those who see jobs end may wait until all are spelled out.
-            self._context.errands.submit(answer, self.outcome)
-        else:
-            answer(self.outcome)
+        if answer is not None:
+            give(self.outcome, len(self._jobs), answer, self._context)
 
     def _give_up(self) -> None:
         self._leave()

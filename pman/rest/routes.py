@@ -84,6 +84,10 @@ def _cancel_meta(call: Call) -> dict[str, Any]:
     return {"job": call.the_job.name, **call.body}
 
 
+def _body_meta(call: Call) -> dict[str, Any]:
+    return call.body
+
+
 def _first_job(call: Call, outcome: Outcome) -> Reply:
     return Reply(document=outcome.d_ret["jobs"][0])
 
@@ -92,7 +96,17 @@ def _canceled(call: Call, outcome: Outcome) -> Reply:
     job = call.context.store.get(call.the_job.name)
     if job is None:
         raise UnknownJob(f"there is no job {call.the_job.name!r} any more", field="id")
-    return Reply(code=HTTPStatus.ACCEPTED, document=job_view(job))
+    return Reply(code=_cancel_code(call), document=job_view(job))
+
+
+def _all_canceled(call: Call, outcome: Outcome) -> Reply:
+    found = [call.context.store.get(each["job"]) for each in outcome.d_ret["jobs"]]
+    shown = [job_view(job) for job in found if job is not None]
+    return Reply(code=_cancel_code(call), document=schemas.JobList(shown))
+
+
+def _cancel_code(call: Call) -> int:
+    return HTTPStatus.OK if call.body.get("wait") else HTTPStatus.ACCEPTED
 
 
 def _gone(call: Call, outcome: Outcome) -> Reply:
@@ -173,6 +187,7 @@ _SERVER_SENT = Annotated[
         " no last line: it goes on until the client closes, or pman stops."
     ),
 ]
+_NO_JOB = Answer(means="There is no job for one of them.", content=PROBLEM)
 _LAST_EVENT_ID = {"Last-Event-ID": "as `since`, from a client that connects again"}
 _EVENTS = {
     200: Answer(
@@ -286,20 +301,64 @@ ROUTES: tuple[Route, ...] = (
         path="/jobs/{id}/cancel",
         name="cancelJob",
         summary="End a job and keep what is known of it",
-        description="Answered at once; the job is CANCELED when it has ended. One that has ended "
-        "already stays as it is.",
+        description="Answered at once, or with `wait` when it has ended; the job is CANCELED then. "
+        "One that has ended already stays as it is.",
         action="cancel",
         meta=_cancel_meta,
         answer=_canceled,
         reads="body",
-        hidden=("jid", "job", "wait"),
+        hidden=("jid", "job"),
         body_name="CancelRequest",
         answers={
+            200: Answer(means="With `wait`: the job, which has ended.", content={JSON: JobView}),
             202: Answer(means="The job as it is now.", content={JSON: JobView}),
             415: Answer(means="The body is not `application/json`.", content=PROBLEM),
             502: Answer(means="The engine did not do it.", content=PROBLEM),
         },
         examples={"usual": {"grace": 5}},
+    ),
+    Route(
+        method="POST",
+        path="/cancel",
+        name="cancelJobs",
+        summary="End jobs and keep what is known of them",
+        description="For all jobs of some `jid`s, or for some by their `id`, as `job`: else as "
+        "for one job. If there is none for one of them, nothing is done.",
+        action="cancel",
+        meta=_body_meta,
+        answer=_all_canceled,
+        reads="body",
+        body_name="CancelJobsRequest",
+        needs_body=True,
+        answers={
+            200: Answer(
+                means="With `wait`: the jobs, which have ended; one that is deleted meanwhile is "
+                "left out.",
+                content={JSON: schemas.JobList},
+            ),
+            202: Answer(means="The jobs as they are now.", content={JSON: schemas.JobList}),
+            404: _NO_JOB,
+            415: Answer(means="The body is not `application/json`.", content=PROBLEM),
+            502: Answer(means="The engine did not do it.", content=PROBLEM),
+        },
+        examples={"usual": {"jid": ["greeting"], "grace": 5}},
+    ),
+    Route(
+        method="GET",
+        path="/wait",
+        name="waitForJobs",
+        summary="Wait for the end of jobs",
+        description="Of all jobs of some `jid`s, or of some by their `id`, as `job`. Answered when "
+        "all have ended, or one of them with `mode=any`, or after `timeout` seconds: `isDone` "
+        "tells.",
+        action="wait",
+        meta=_query_meta,
+        answer=_as_it_is,
+        reads="query",
+        answers={
+            200: Answer(means="All of them as they are.", content={JSON: schemas.WaitAnswer}),
+            404: _NO_JOB,
+        },
     ),
     Route(
         method="GET",

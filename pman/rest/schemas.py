@@ -107,6 +107,19 @@ class JobPage(msgspec.Struct):
     next: Annotated[str | None, Meta(description="`cursor` of the next page, null for the last")]
 
 
+class JobList(msgspec.Struct):
+    """Some jobs."""
+
+    jobs: list[JobView]
+
+
+class WaitAnswer(msgspec.Struct, rename="camel"):
+    """Jobs that were waited for."""
+
+    is_done: Annotated[bool, Meta(description="whether all have ended; with `mode` any: one")]
+    jobs: list[JobView]
+
+
 class DryRun(msgspec.Struct, rename="camel"):
     """What would be made."""
 

@@ -50,9 +50,9 @@ def pman(new_shared_daemon: NewDaemon) -> DaemonProcess:
     return daemon.start()
 
 
-def started(daemon: DaemonProcess) -> str:
+def started(daemon: DaemonProcess, **fields: str) -> str:
     """Start a job that ends when it is told to; return its id."""
-    body = json.dumps({"cmd": "wait"})
+    body = json.dumps({"cmd": "wait", **fields})
     made = daemon.request("POST", "/api/v2/jobs", body, {"Content-Type": "application/json"})
     assert made.status == 201, made.body
     name: str = made.json()["id"]
@@ -112,7 +112,7 @@ def examples() -> list[Any]:
 
 @pytest.mark.parametrize(("method", "path", "body"), examples())
 def test_the_examples_work(pman: DaemonProcess, method: str, path: str, body: Any) -> None:
-    path = "/api/v2" + path.replace("{id}", started(pman))
+    path = "/api/v2" + path.replace("{id}", started(pman, jid="greeting"))
     headers = {"Content-Type": "application/json"}
     reply = pman.request(method.upper(), path, json.dumps(body), headers)
     assert reply.status < 300, reply.body

@@ -10,7 +10,7 @@ from action_harness import Answer, Harness
 from jobdb_builders import DEADLINE_S, finished_job, make_job
 
 from pman.actions import SMALL_BODY_BYTES
-from pman.actions.wait import FEW_JOBS
+from pman.actions._ends import FEW_JOBS
 from pman.envelope import MAX_ECHO_LENGTH
 from pman.http.deferred import GIVEN_UP, Deferred
 from pman.http.message import Request, Response

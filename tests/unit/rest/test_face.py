@@ -18,7 +18,9 @@ from pman.actions.base import ActionContext, ActionRequest, Outcome
 from pman.auth import Role, TokenAuth
 from pman.errors import MalformedRequest
 from pman.http.message import Request, Response
+from pman.job.state import JobState
 from pman.jobdb.jobview import JobView, job_view
+from pman.rest.schemas import JobList, WaitAnswer
 
 PROBLEM = "application/problem+json"
 
@@ -371,6 +373,71 @@ def test_a_cancel_is_accepted(pman: Harness, played: dict[str, Any]) -> None:
     assert played["cancel!"] == {"job": name, "grace": 5, "signal": "INT"}
     assert ask(pman, "POST", "/jobs/a/cancel").code == 202
     assert played["cancel!"] == {"job": name}
+
+
+def test_a_cancel_waits_where_that_is_asked_for(pman: Harness) -> None:
+    name = start(pman, jid="a")["id"]
+    answer = ask(pman, "POST", "/jobs/a/cancel", {"wait": True})
+    assert (answer.code, answer.json["id"], answer.json["state"]) == (200, name, "CANCELED")
+
+
+# --- several jobs ---------------------------------------------------------------------------
+
+
+def test_one_of_several_jobs_is_waited_for_or_all(pman: Harness) -> None:
+    first, second = (start(pman, jid=jid)["id"] for jid in "ab")
+    answer = ask(pman, "GET", f"/wait?job={first}&job={second}&timeout=0")
+    assert (answer.code, answer.json["isDone"]) == (200, False)
+    pman.backend.end(first, 0)  # type: ignore[attr-defined]
+    answer = ask(pman, "GET", "/wait?jid=a&jid=b&mode=any")
+    assert answer.json["isDone"] is True
+    assert [job["state"] for job in answer.json["jobs"]] == ["COMPLETED", "RUNNING"]
+    msgspec.convert(answer.json, WaitAnswer)
+    pman.backend.end(second, 0)  # type: ignore[attr-defined]
+    assert ask(pman, "GET", "/wait?jid=a&jid=b").json["isDone"] is True
+
+
+def test_several_jobs_are_canceled(pman: Harness) -> None:
+    first, second, third = (start(pman, jid=jid)["id"] for jid in "aab")
+    answer = ask(pman, "POST", "/cancel", {"jid": "a", "grace": 1, "signal": "INT"})
+    assert (answer.code, [job["id"] for job in answer.json["jobs"]]) == (202, [first, second])
+    answer = ask(pman, "POST", "/cancel", {"job": [first, third], "wait": True})
+    assert (answer.code, [job["state"] for job in answer.json["jobs"]]) == (200, ["CANCELED"] * 2)
+    msgspec.convert(answer.json, JobList)
+    answer = ask(pman, "POST", "/cancel", {"job": [], "wait": True})
+    assert (answer.code, answer.json) == (200, {"jobs": []})
+
+
+def test_who_was_deleted_while_its_end_was_waited_for_is_left_out(
+    pman: Harness, played: dict[str, Any]
+) -> None:
+    name = start(pman, jid="a")["id"]
+    shown = [{"job": each, "jid": "a", "state": "RUNNING"} for each in ("gone", name)]
+    played["cancel"] = Outcome(True, {"jobs": shown})
+    answer = ask(pman, "POST", "/cancel", {"jid": "a"})
+    assert [job["id"] for job in answer.json["jobs"]] == [name]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "code", "field"),
+    [
+        ("GET", "/wait", None, 400, "jid"),
+        ("GET", "/wait?job=x&jid=x", None, 400, "job"),
+        ("GET", "/wait?job=nosuch", None, 404, "job"),
+        ("GET", "/wait?jid=a&mode=some", None, 400, "mode"),
+        ("POST", "/cancel", None, 415, "Content-Type"),
+        ("POST", "/cancel", {}, 400, "jid"),
+        ("POST", "/cancel", {"jid": ["a", "nosuch"]}, 404, "jid"),
+        ("POST", "/cancel", {"jid": "a", "colour": 1}, 400, "colour"),
+        ("POST", "/jobs/a/cancel", {"job": "x"}, 400, "job"),
+    ],
+)
+def test_several_jobs_that_make_no_sense_are_refused(
+    pman: Harness, method: str, path: str, body: Any, code: int, field: str
+) -> None:
+    start(pman, jid="a")
+    assert_problem(ask(pman, method, path, body), code, field)
+    assert [job.state for job in pman.store.jobs()] == [JobState.RUNNING]
 
 
 # --- forms of an answer ---------------------------------------------------------------------
