@@ -288,6 +288,18 @@ def find_job(context: ActionContext, *, jid: JobId | None, name: str | None) -> 
     raise UnknownJob(f"there is no job with {field} {shown(value)}", field=field)
 
 
+def newest_started(job: Job, context: ActionContext) -> int:
+    """Return which try is the newest that has started, or else the first.
+
+    Between tries the newest one waits, for its time, for a place or for its engine.
+    """
+    if job.attempt == 1 or job.started_at is not None:
+        return job.attempt
+    # Of a container that was over soon the engine may know no more than what it has printed.
+    has_printed = bool(numbers_in(context.output.folder(run_name(job.name, job.attempt))))
+    return job.attempt if has_printed else job.attempt - 1
+
+
 def _begun(job: Job) -> range:
     """Return the numbers of parts or workers that may have printed something."""
     if job.backend != HOST:

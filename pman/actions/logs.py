@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from pman.actions import action
-from pman.actions._joblog import JobLog, Position, Wanted, find_job, position_of
+from pman.actions._joblog import JobLog, Position, Wanted, find_job, newest_started, position_of
 from pman.actions._logbodies import RawBytes, Records
 from pman.actions._named import JobId
 from pman.actions.base import ActionContext, ActionRequest, Outcome
@@ -50,7 +50,10 @@ class LogsMeta(msgspec.Struct, rename="camel"):
     ] = None
     attempt: Annotated[
         Annotated[int, Meta(ge=1)] | None,
-        Meta(description="One try of the job, from 1; the newest and those to come by default."),
+        Meta(
+            description="One try of the job, from 1; by default the newest that has started, and"
+            " those to come."
+        ),
     ] = None
     offset: Annotated[
         Size | None, Meta(description="First byte wanted; only with one stream of one part.")
@@ -94,7 +97,7 @@ def logs(request: ActionRequest, context: ActionContext) -> Outcome:
     given = None if meta.cursor is None else position_of(meta.cursor)
     job = _read_before(meta, given, context) or find_job(context, jid=meta.jid, name=meta.job)
     request.found = [job]
-    position = _position(meta, given, job)
+    position = _position(meta, given, job, context)
     log = JobLog(job, position, _wanted(meta), context)
     log.drop_unknown(job)
     _check_part(meta, job, log)
@@ -145,14 +148,19 @@ def _read_before(meta: LogsMeta, given: Position | None, context: ActionContext)
     return job
 
 
-def _position(meta: LogsMeta, position: Position | None, job: Job) -> Position:
+def _position(
+    meta: LogsMeta, position: Position | None, job: Job, context: ActionContext
+) -> Position:
     """Return where to begin, the tail aside; `position` is that of the cursor."""
     if meta.attempt is not None and meta.attempt > job.attempt:
         raise RequestError(
             f"attempt is {meta.attempt}, expected at most {job.attempt}", field="attempt"
         )
     if position is None:
-        return Position(job.name, meta.attempt or job.attempt)
+        # Bytes are of one try: who follows them does not want those of one that has ended.
+        is_live = meta.raw and meta.follow
+        newest = job.attempt if is_live else newest_started(job, context)
+        return Position(job.name, meta.attempt or newest)
     if position.job != job.name:
         raise RequestError(
             f"cursor is of job {shown(position.job)}, expected one of {job.name!r}", field="cursor"

@@ -547,7 +547,7 @@ class JobQueue:
         return msgspec.structs.replace(job, reason=rules.CANCELING, message="it is to end")
 
     def _canceled_unstarted(self, job: Job) -> Job:
-        message = "canceled before it was started"
+        message = f"canceled before {'it was started' if job.attempt == 1 else 'its next try'}"
         return merge(job, _end_seen(job, JobState.CANCELED, "canceled", message), self._now)
 
     def _fail(

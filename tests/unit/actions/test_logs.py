@@ -205,6 +205,33 @@ def test_over_the_tries_of_a_job(pman: Harness) -> None:
     assert (found["records"], found["isComplete"]) == ([], True)
 
 
+def test_between_tries_it_is_that_of_the_last_one(pman: Harness) -> None:
+    job = Printing(pman)
+    job.say(b"first")
+    job.try_again()
+    found = job.get()
+    assert texts(found["records"]) == ["0.stdout:first"]
+    assert not found["isComplete"]
+    assert texts(job.get(tailBytes=2)["records"]) == ["0.stdout:st"]
+    assert texts(job.get(stream="stdout", offset=3)["records"]) == ["0.stdout:st"]
+    _, body = job.follow(raw=True, stream="stdout")
+    assert body.read() == b"", "it waits for what comes"
+    job.say(b"second", "stdout", 0, 2)
+    assert body.read() == b"second"
+    assert texts(job.get()["records"]) == ["0.stdout:second"]
+    assert texts(job.get(cursor=found["cursor"])["records"]) == ["0.stdout:second"]
+    body.close()
+
+
+def test_a_try_that_has_started_is_the_newest_though_it_has_printed_nothing(
+    pman: Harness,
+) -> None:
+    job = Printing(pman, started_at=1.0)
+    job.say(b"first")
+    job.try_again()
+    assert job.get()["records"] == []
+
+
 def test_the_newest_of_a_job_id(pman: Harness) -> None:
     older, newer = Printing(pman, jid="twice"), Printing(pman, jid="twice")
     older.say(b"old")

@@ -498,6 +498,8 @@ def test_a_held_job_is_canceled_at_once(new_queue: NewQueue, hold: str) -> None:
     count = len(pman.backend.given)
     commit = pman.queue.cancel(job, 1.0)
     assert ends(pman.job(job)) == (JobState.CANCELED, "canceled", "")
+    what = "its next try" if hold == "retry" else "it was started"
+    assert pman.job(job).message == f"canceled before {what}"
     assert commit is not None
     commit.wait(20.0)
     assert pman.queue.cancel(job, 1.0) is None
