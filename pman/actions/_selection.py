@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pman.actions.base import ActionContext, ActionRequest
 from pman.backends import base
-from pman.job.record import Job, as_backend_sees
+from pman.job.record import Job, as_backend_sees, past_try
 from pman.jobdb import view
 from pman.wire import HOST
 
@@ -46,7 +46,7 @@ def is_one_look(request: ActionRequest, context: ActionContext) -> bool:
     if jobs is None:
         return False
     for job in jobs:  # a generator costs more than the look itself
-        if job.backend != HOST and job.state.is_final and not _shown_last.holds(job):
+        if job.backend != HOST and _is_over(job) and not _shown_last.holds(job):
             return False
     request.found = jobs
     return True
@@ -148,7 +148,7 @@ def _show(job: Job, context: ActionContext) -> _Shown:
         },
         {"jobRoot": job.name, "startTrigger": view.start_triggers(job)},
         {"jobRoot": job.name, "returncode": view.return_codes(job)},
-        _ask_for_logs(job, context) if job.state.is_final or job.backend == HOST else None,
+        _ask_for_logs(job, context) if _is_over(job) or job.backend == HOST else None,
     )
     _shown_last.keep(shown)
     return shown
@@ -156,7 +156,15 @@ def _show(job: Job, context: ActionContext) -> _Shown:
 
 def _ask_for_logs(job: Job, context: ActionContext) -> list[str]:
     backend = context.backends.get(job.backend)
-    return [] if backend is None else backend.logs(as_backend_sees(job))
+    if backend is None:
+        return []
+    shown = job.shown_attempt
+    return backend.logs(past_try(job, shown) if shown else as_backend_sees(job))
+
+
+def _is_over(job: Job) -> bool:
+    """Return whether the try that is shown has ended, so that files hold what it has printed."""
+    return job.state.is_final or job.shown_attempt > 0
 
 
 def report(jobs: list[Job], context: ActionContext) -> dict[str, Any]:

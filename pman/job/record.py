@@ -134,6 +134,8 @@ class Job(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
             of what came with it, or "".
         parts: Parts of a host job, in order; those not yet started included.
         workers: Containers of a container job.
+        shown_attempt: Which try the parts and workers are those of, while the newest one waits for
+            its backend; 0: of that one.
         handle: JSON value with which the backend finds the job again after a restart.
         facts: The machine it ran on, or None.
         extra: Backend's own leaves for the `container/` folder of the record tree.
@@ -179,11 +181,17 @@ class Job(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     wants_progress: bool = True
     idempotency: str = ""
     order: int = 0
+    shown_attempt: int = 0
 
     @property
     def run_name(self) -> str:
         """Name by which backend and output know the newest try: `name`, or `<name>_r<attempt>`."""
         return run_name(self.name, self.attempt)
+
+    @property
+    def shown_run_name(self) -> str:
+        """The same of the try whose parts and workers there are."""
+        return run_name(self.name, self.shown_attempt or self.attempt)
 
     @property
     def is_held(self) -> bool:
@@ -211,6 +219,18 @@ def as_backend_sees(job: Job) -> Job:
         attempt=1,
         state=JobState.NEW if is_new and not job.state.is_final else job.state,
         accepted_at=job.accepted_at if job.released_at is None else job.released_at,
+    )
+
+
+def past_try(job: Job, attempt: int) -> Job:
+    """Return a try of a job that has failed, as its backend knows it."""
+    return msgspec.structs.replace(
+        job,
+        name=run_name(job.name, attempt),
+        attempt=1,
+        state=JobState.FAILED,
+        hold="",
+        shown_attempt=0,
     )
 
 

@@ -19,7 +19,7 @@ from pman.jobdb.subjobs import (
 from pman.output import STREAMS, joined
 from pman.wire import HOST
 
-#: Returns a stream as text, given `Job.run_name`, part number and `stdout` or `stderr`.
+#: Returns a stream as text, given `Job.shown_run_name`, part number and `stdout` or `stderr`.
 ReadOutput = Callable[[str, int, str], str]
 
 #: Characters of output that one tree may hold, copies counted: 2.2 repeats each sub-job in every
@@ -178,10 +178,10 @@ class RecordTree:
     def _output(self, index: int, stream: str) -> str:
         job = self._job
         if job.backend == HOST:
-            text = self._read_output(job.run_name, index, stream)
+            text = self._read_output(job.shown_run_name, index, stream)
         else:
             workers = range(max(1, len(job.workers)))
-            text = "".join(self._read_output(job.run_name, n, stream) for n in workers)
+            text = "".join(self._read_output(job.shown_run_name, n, stream) for n in workers)
         copies = self._copies or self._copies_of(index)
         room = self._left // copies
         if len(text) > room:
@@ -197,7 +197,7 @@ class RecordTree:
 def _container_output(job: Job, read_output: ReadOutput) -> str:
     """Return what all containers have printed, one after the other."""
     return joined(
-        read_output(job.run_name, n, stream)
+        read_output(job.shown_run_name, n, stream)
         for n in range(max(1, len(job.workers)))
         for stream in STREAMS
     )

@@ -206,7 +206,7 @@ def _keep_output(job: Job, printed: Iterable[Output], output: OutputFiles) -> No
         for part, stream, text in printed:
             if not text:
                 continue
-            path = output.path(job.run_name, part, stream)
+            path = output.path(job.shown_run_name, part, stream)
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with open(fd, "wb") as file:

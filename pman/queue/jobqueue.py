@@ -21,7 +21,7 @@ import msgspec
 from pman.backends.base import Backend
 from pman.errors import BackendError, BackendUnavailable, PmanError, RequestError, SnapshotError
 from pman.job.observation import Observation
-from pman.job.record import Hold, Job, as_backend_sees, attempt_of, job_name_of
+from pman.job.record import Hold, Job, as_backend_sees, attempt_of, job_name_of, past_try
 from pman.job.state import JobState
 from pman.jobdb.journal import Commit
 from pman.jobdb.merge import allowed, merge
@@ -356,7 +356,14 @@ class JobQueue:
             name,
             lambda job: (
                 msgspec.structs.replace(
-                    job, hold="released", reason="", message="", released_at=self._now()
+                    job,
+                    hold="released",
+                    reason="",
+                    message="",
+                    released_at=self._now(),
+                    parts=[],
+                    workers=[],
+                    shown_attempt=0,
                 )
                 if job.is_held
                 else None
@@ -460,7 +467,7 @@ class JobQueue:
         if job.attempt == attempt and not job.is_held:
             self._store.observe(seen)
         elif attempt < job.attempt:
-            past = _past_try(job, attempt)
+            past = past_try(job, attempt)
             with self._lock:
                 is_open = past.name in self._open_tries
             if not is_open:
@@ -468,7 +475,7 @@ class JobQueue:
 
     def _failed(self, job: Job, commit: Commit) -> None:
         """Have the next try of a job begin in time, and the end of the last one settled."""
-        past = _past_try(job, job.attempt - 1)
+        past = past_try(job, job.attempt - 1)
 
         def settle(error: SnapshotError | None) -> None:
             with self._lock:
@@ -708,12 +715,6 @@ def _not_canceled(job: Job, former: Job) -> Job | None:
 
 def _end_seen(job: Job, state: JobState, reason: str, message: str) -> Observation:
     return Observation(name=job.name, state=state, reason=reason, message=message, hold="")
-
-
-def _past_try(job: Job, attempt: int) -> Job:
-    """Return a try of a job that has failed, as its backend knows it."""
-    name = msgspec.structs.replace(job, attempt=attempt).run_name
-    return msgspec.structs.replace(job, name=name, attempt=1, state=JobState.FAILED, hold="")
 
 
 def _after_message(count: int) -> str:

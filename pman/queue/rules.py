@@ -9,6 +9,7 @@ import msgspec
 from pman.job.observation import Observation
 from pman.job.record import ENDINGS, Job
 from pman.job.state import JobState
+from pman.jobdb.merge import merge
 from pman.queue.alarms import Kind
 
 #: Longest wait before another try, seconds.
@@ -16,14 +17,12 @@ MAX_BACKOFF_S = 3600.0
 
 TIMEOUT, PENDING, CANCELING = ENDINGS
 
-#: Fields of a try, as they are before it begins.
+#: Fields of a try, as they are before it begins. Its parts and workers are shown until then.
 _FRESH: dict[str, Any] = {
     "exit_code": None,
     "signal": None,
     "started_at": None,
     "ended_at": None,
-    "parts": [],
-    "workers": [],
     "handle": None,
     "progress": None,
     "progress_text": "",
@@ -71,12 +70,14 @@ def next_try(job: Job, seen: Observation, now: float) -> Job:
     wait_s = min(job.backoff_s * 2.0 ** (job.attempt - 1), MAX_BACKOFF_S)
     why = f": {seen.message}" if seen.message else ""
     message = f"try {job.attempt} of {job.retries + 1} has failed{why}; the next follows"
+    shown = Observation(name=job.name, parts=seen.parts, workers=seen.workers, facts=seen.facts)
     return msgspec.structs.replace(
-        job,
+        merge(job, shown, lambda: now),
         **_FRESH,
         state=JobState.QUEUED,
         hold="retry",
         attempt=job.attempt + 1,
+        shown_attempt=job.attempt,
         not_before=now + wait_s,
         reason="retry",
         message=message,

@@ -14,6 +14,7 @@ from pman.actions._rights import spec_of
 from pman.actions.base import ActionRequest
 from pman.actions.run import accept, check
 from pman.auth import Caller
+from pman.job.record import Job
 from pman.job.state import JobState
 
 
@@ -136,6 +137,43 @@ def test_cancel_waits_if_asked_to(pman: Harness, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(pman.backend, "cancel", lambda *_: None)
     assert states(pman, jid="j") == ["RUNNING"]
     assert states(pman, jid="j", wait=True) == ["COMPLETED"]
+
+
+def test_a_job_between_tries_is_shown_as_its_last_try_was(pman: Harness) -> None:
+    """And so it is after a cancel then: the next try never was."""
+    pman.run("exit 3", retries=3, backoff=30)
+    (job,) = pman.store.jobs()
+    path = pman.context.output.path(job.name, 0, "stdout")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("out\n")
+    for word in ("notstarted", "finishedWithError"):
+        shown = pman.post("status", {"key": "jid", "value": "job-1"}).json["d_ret"]
+        assert shown["0.start"]["startTrigger"] == [True]
+        assert shown["0.end"]["returncode"] == [3]
+        assert shown["l_status"] == [word]
+        found = pman.post("get", {"path": f"/{job.name}/end/0/endInfo/0/stdout"}).json["d_ret"]
+        assert found[job.name]["end"]["0"]["endInfo"]["0"]["stdout"] == "out\n"
+        (view,) = pman.post("list", {}).json["d_ret"]["jobs"]
+        assert (view["attempt"], [part["exitCode"] for part in view["parts"]]) == (2, [3])
+        assert states(pman, jid="job-1") == ["CANCELED"]
+    assert view["message"] == "canceled before its next try"
+
+
+def test_what_containers_have_printed_is_shown_between_tries(
+    pman: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def logs(job: Job) -> list[str]:
+        asked.append((job.run_name, job.state.value))
+        return ["text"]
+
+    monkeypatch.setattr(pman.backend, "logs", logs)
+    pman.run("exit 3", retries=3, backoff=30, container={"target": {"image": "x"}})
+    (job,) = pman.store.jobs()
+    shown = pman.post("status", {"key": "jid", "value": "job-1"}).json["d_ret"]
+    assert shown["l_logs"] == ["text"]
+    assert asked == [(job.name, "FAILED")]
 
 
 @pytest.mark.parametrize("key", ["jid", "job"])

@@ -258,7 +258,7 @@ def test_a_job_that_fails_is_tried_again(new_queue: NewQueue) -> None:
         assert ends(now) == (JobState.QUEUED, "retry", "retry")
         assert (now.attempt, now.not_before) == (attempt, pman.time + wait_s)
         assert (now.started_at, now.ended_at, now.exit_code, now.handle) == (None,) * 4
-        assert now.parts == []
+        assert ([part.returncode for part in now.parts], now.shown_attempt) == ([7], attempt - 1)
         why = "the command ended with exit code 7"
         assert now.message == f"try {attempt - 1} of 3 has failed: {why}; the next follows"
         pman.time += wait_s - 0.1
@@ -267,6 +267,7 @@ def test_a_job_that_fails_is_tried_again(new_queue: NewQueue) -> None:
         pman.time += 0.1
         pman.wait_running(job)
         assert pman.backend.given[-1].name == f"{job.name}_r{attempt}"
+        assert (pman.backend.given[-1].parts, pman.job(job).shown_attempt) == ([], 0)
     pman.end(job, 8)
     now = pman.wait_state(job, JobState.FAILED)
     assert (now.reason, now.exit_code, now.attempt) == ("error", 8, 3)
