@@ -110,14 +110,14 @@ class JobPage(msgspec.Struct):
 class JobList(msgspec.Struct):
     """Some jobs."""
 
-    jobs: list[JobView]
+    jobs: Annotated[list[JobView], Meta(description="all that were named")]
 
 
 class WaitAnswer(msgspec.Struct, rename="camel"):
     """Jobs that were waited for."""
 
     is_done: Annotated[bool, Meta(description="whether all have ended; with `mode` any: one")]
-    jobs: list[JobView]
+    jobs: Annotated[list[JobView], Meta(description="all that were named")]
 
 
 class DryRun(msgspec.Struct, rename="camel"):
