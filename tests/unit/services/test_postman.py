@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from daemon_process import wait_until
 from jobdb_builders import DEADLINE_S, THEN, stop
 
 from pman.job.callback import Target
@@ -301,8 +302,8 @@ def test_host_that_is_not_allowed_any_more_is_not_called(office: Office) -> None
     office.post(1)
     office.post(2, "other")
     office.receivers.wait_for(1, "other")
-    reopen(office)
-    assert "--callbackHosts" in office.left()["msg_1"].problem
+    problem = wait_until(lambda: office.left()["msg_1"].problem, "the other one is refused")
+    assert "--callbackHosts" in problem
     assert office.receivers.got == [("other", "msg_2")]
 
 
