@@ -77,6 +77,20 @@ def test_cancel_ends_a_job_and_keeps_its_record(place: Place, pman: DaemonProces
     assert job_of(pman, jid) == revision
 
 
+def test_a_second_cancel_ends_a_job_sooner(place: Place) -> None:
+    """Given a job that does not listen and has an hour, when it is canceled with no time at all."""
+    pman = place.start("--killGrace", "600", name=f"twice-{place.name}")
+    jid = place.run(pman, "trap '' TERM; echo deaf; while :; do sleep 0.1; done")
+    wait_until(lambda: ask(pman, "logs", jid=jid, stream="stdout")["records"], "its word")
+    ask(pman, "cancel", jid=jid, grace=3600)
+    assert ask(pman, "wait", jid=jid, timeout=3)["isDone"] is False
+    ask(pman, "cancel", jid=jid, grace=0)
+    (job,) = wait_ended(pman, jid)
+    assert (job["state"], job["reason"]) == ("CANCELED", "canceled")
+    (record,) = ask(pman, "logs", jid=jid, stream="stdout")["records"]
+    assert record["text"] == "deaf\n"
+
+
 def test_wait_for_any_and_for_all(place: Place, pman: DaemonProcess) -> None:
     gate = place.gate()
     slow = place.run(pman, gate.passage)

@@ -15,6 +15,7 @@ from typing import Any
 from pman.backends._engine.halt import Halt
 from pman.backends._engine.order import Order
 from pman.backends._engine.port import Changed, Engine, Phase, Sink, View
+from pman.backends._engine.wish import Wish
 from pman.errors import BackendUnavailable, JobConflict, RequestError
 from pman.job.record import Worker
 from pman.job.state import JobState
@@ -84,6 +85,7 @@ class World:
         is_acting: Whether containers start by themselves and do what their command says.
         faults: What the next calls of a method raise; None for one that works.
         signals: With which each job was stopped last.
+        is_deaf: Whether jobs end only when their time is up, whatever they are asked.
         cuts: Jobs of which the connection of who follows them breaks.
         survives_stop: What `stop` returns: False when output can be collected afterwards.
     """
@@ -103,6 +105,7 @@ class World:
         self.can_retry = False
         self.events: list[tuple[str | None, bool]] = []
         self.signals: dict[str, int | None] = {}
+        self.is_deaf = False
         self.cuts: dict[str, int] = {}
         self._count = 0
 
@@ -379,10 +382,12 @@ class FakeEngine(Engine):
                 if not news:
                     return
 
-    def stop(self, view: View, grace_s: float, sink: Sink, signal: int | None = None) -> bool:
+    def stop(self, view: View, wish: Wish, sink: Sink) -> bool:
         name = view.job_name
-        self.world.signals[name] = signal
+        self.world.signals[name] = wish.signal
         self.world.enter("stop", name)
+        if self.world.is_deaf:
+            self._wait_for_deadline(name, wish)
         with self.world.lock:
             thing = self.world.things.get(name)
             if thing is None:
@@ -395,6 +400,16 @@ class FakeEngine(Engine):
             for worker, stream, raw in output:
                 sink.write(worker, stream, raw)
         return self.world.writes_at_stop
+
+    def _wait_for_deadline(self, name: str, wish: Wish) -> None:
+        heard = threading.Event()
+        with wish.heard_by(heard.set):
+            while left_s := wish.left_s():
+                self.world.signals[name] = wish.signal
+                self.world.wake()
+                heard.wait(left_s)
+                heard.clear()
+        self.world.signals[name] = wish.signal
 
     def remove(self, job_name: str, handle: dict[str, Any]) -> None:
         self.world.enter("remove", job_name)

@@ -20,6 +20,7 @@ from kube_harness import DEADLINE_S, KeptOutput, KubeBox, kube_box
 
 from pman.backends._engine.halt import Halt
 from pman.backends._engine.port import Phase, Unanswered
+from pman.backends._engine.wish import Wish
 from pman.errors import BackendUnavailable, RequestError, SubmitFailed
 from pman.job.state import JobState
 
@@ -163,7 +164,7 @@ def test_a_job_that_can_not_start_says_why(box: KubeBox, meta: dict[str, Any], r
     view = box.until(order, box.run(order), lambda view: view.reason != "")
     assert (view.phase, view.reason) == (Phase.WAITING, reason)
     assert view.message
-    box.engine.stop(view, 1.0, KeptOutput())
+    box.engine.stop(view, Wish(1.0), KeptOutput())
     assert box.ended(order, view.handle).reason == "canceled"
 
 
@@ -255,7 +256,7 @@ def test_a_job_that_is_stopped_leaves_its_output(box: KubeBox, workers: int) -> 
     handle = box.run(order)
     view = box.running(order, handle)
     sink = KeptOutput()
-    assert box.engine.stop(view, 2.0, sink)
+    assert box.engine.stop(view, Wish(2.0), sink)
     assert sink.streams == {(n, "stdout"): b"here\nbye\n" for n in range(workers)}
     view = box.ended(order, handle)
     assert (view.outcome, view.reason) == (JobState.FAILED, "canceled")
@@ -265,7 +266,7 @@ def test_a_job_that_does_not_listen_is_killed(box: KubeBox) -> None:
     order = box.shell("echo here; sleep 1000")
     handle = box.run(order)
     sink = KeptOutput()
-    assert box.engine.stop(box.running(order, handle), 1.0, sink)
+    assert box.engine.stop(box.running(order, handle), Wish(1.0), sink)
     assert sink.streams == {(0, "stdout"): b"here\n"}
 
 
@@ -279,7 +280,7 @@ def test_a_pod_can_be_asked_with_two_signals_only(box: KubeBox, signal: int) -> 
     handle = box.run(order)
     sink = KeptOutput()
     grace_s = 1.0 if signal == 15 else 1000.0
-    assert box.engine.stop(box.running(order, handle), grace_s, sink, signal)
+    assert box.engine.stop(box.running(order, handle), Wish(grace_s, signal), sink)
     assert sink.streams == {(0, "stdout"): b"here\n"}
 
 

@@ -19,6 +19,7 @@ from swarm_harness import DEADLINE_S, Kept, SwarmBox, swarm_box
 
 from pman.backends._engine.halt import Halt
 from pman.backends._engine.port import JOB_LABEL, Phase, View
+from pman.backends._engine.wish import Wish
 from pman.errors import BackendUnavailable, JobConflict, RequestError, SubmitFailed
 from pman.job.state import JobState
 
@@ -237,7 +238,7 @@ def test_a_running_job_is_stopped_and_its_last_words_kept(box: SwarmBox) -> None
         ),
     )
     kept = box.collected(view)
-    assert box.engine.stop(view, 30.0, kept) is False
+    assert box.engine.stop(view, Wish(30.0), kept) is False
     ended = box.engine.look(order.job_name, handle)
     assert ended is not None
     assert (ended.phase, ended.exit_code) == (Phase.ENDED, 7)
@@ -249,7 +250,7 @@ def test_a_job_that_does_not_listen_is_killed(box: SwarmBox) -> None:
     order = box.order("sleep", "1000")  # the first process of a container gets no SIGTERM
     handle = box.run(order)
     view = box.seen(order, handle, lambda seen: seen.phase is Phase.RUNNING)
-    box.engine.stop(view, 1.0, box.collected(view))
+    box.engine.stop(view, Wish(1.0), box.collected(view))
     ended = box.ended(order, handle)
     assert (ended.outcome, ended.exit_code, ended.signal) == (JobState.FAILED, 137, 9)
     assert ended.reason == "error"  # no lack of memory
@@ -260,7 +261,7 @@ def test_a_job_that_waits_is_stopped_before_it_starts(box: SwarmBox) -> None:
     handle = box.run(order)
     view = box.seen(order, handle, lambda seen: seen.reason == "image_pull_failed")
     kept = box.collected(view)
-    assert box.engine.stop(view, 1.0, kept) is False
+    assert box.engine.stop(view, Wish(1.0), kept) is False
     ended = box.engine.look(order.job_name, handle)
     assert ended is not None
     assert ended.phase is Phase.ENDED
@@ -298,7 +299,7 @@ def test_output_of_a_service_that_somebody_removed_is_missed(box: SwarmBox) -> N
         box.wait_change(0.1)
     with pytest.raises(BackendUnavailable, match="the service is gone"):
         box.collected(view)
-    assert not box.engine.stop(view, 1.0, Kept())
+    assert not box.engine.stop(view, Wish(1.0), Kept())
 
 
 def test_events_name_the_job_as_soon_as_something_happens(box: SwarmBox) -> None:
@@ -453,7 +454,7 @@ def test_a_job_is_stopped_by_the_signal_that_was_asked_for(
     order = box.shell(script)
     handle = box.run(order)
     view = box.seen(order, handle, lambda seen: _has_said(box, seen, b"ready\n"))
-    box.engine.stop(view, 1.0 if code == 137 else 30.0, Kept(), signal)
+    box.engine.stop(view, Wish(1.0 if code == 137 else 30.0, signal), Kept())
     assert box.ended(order, handle).exit_code == code
 
 

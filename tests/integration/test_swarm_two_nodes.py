@@ -11,6 +11,8 @@ from swarm_daemon import Swarm, record_of, services_of
 from swarm_harness import Kept, swarm_box
 from swarm_lab import ENGINE_DEADLINE_S, LabEngine
 
+from pman.backends._engine.wish import Wish
+
 pytestmark = pytest.mark.slow
 
 #: Waits until it is told to go on, or to end.
@@ -80,7 +82,7 @@ def test_a_job_that_is_ended_there_keeps_its_log(pair_swarm: Swarm, worker: LabE
         order = box.order(*shlex.split(WAITING))
         handle = box.run(order, str(pair_swarm.share))
         view = box.seen(order, handle, lambda view: b"began" in box.engine.peek(view, 100))
-        assert box.engine.stop(view, 3.0, Kept()) is False
+        assert box.engine.stop(view, Wish(3.0), Kept()) is False
         view = box.ended(order, handle)
         assert box.collected(view) == {(0, "stdout"): b"began\ntold\n"}
 

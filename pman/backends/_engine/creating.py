@@ -149,7 +149,7 @@ class Creating:
         if entry.stage is not Stage.UNSURE:
             return
         entry.stage = Stage.CREATING
-        if entry.cancel_s is None:
+        if entry.cancel is None:
             self.create(entry)
         else:
             self._find(entry)
@@ -172,7 +172,7 @@ class Creating:
 
     def _not_made(self, entry: Entry, error: Exception, ticket: Ticket | None) -> None:
         is_refused = isinstance(error, PmanError) and not isinstance(error, Unanswered)
-        if ticket is None or not ticket.is_held or not is_refused or entry.cancel_s is not None:
+        if ticket is None or not ticket.is_held or not is_refused or entry.cancel is not None:
             self._not_created(entry, error)
         elif isinstance(error, PmanError):
             ticket.error = error

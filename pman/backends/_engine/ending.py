@@ -11,6 +11,7 @@ import msgspec
 from pman.backends._engine import report
 from pman.backends._engine.port import Engine, Phase, View
 from pman.backends._engine.sink import LogSink
+from pman.backends._engine.wish import Wish
 from pman.errors import BackendError, BackendUnavailable
 from pman.job.observation import Observation
 from pman.job.state import JobState
@@ -28,17 +29,15 @@ class Stop(msgspec.Struct, frozen=True):
 
     Attributes:
         state, reason, message: What it is to be reported as.
-        grace_s: How long its containers may take, seconds.
+        wish: How soon, and by which signal.
         only_waiting: Let it go on should it have started meanwhile.
-        signal: Number of the signal that asks them, None for the usual one.
     """
 
     state: JobState
     reason: str
     message: str
-    grace_s: float
+    wish: Wish
     only_waiting: bool = False
-    signal: int | None = None
 
 
 class Ending:
@@ -129,7 +128,7 @@ class Ending:
     def _send_stop(self, view: View, stop: Stop) -> None:
         self._is_stop_sent = True
         with self._make_sink() as sink:
-            is_written = self._engine.stop(view, stop.grace_s, sink, stop.signal)
+            is_written = self._engine.stop(view, stop.wish, sink)
             if is_written:
                 sink.close()
         self._is_stopped = True

@@ -9,6 +9,7 @@ from typing import Any
 from pman.backends._engine.mover import Timer
 from pman.backends._engine.order import Order
 from pman.backends._engine.port import View
+from pman.backends._engine.wish import Wish
 from pman.job.observation import Observation
 
 
@@ -40,8 +41,7 @@ class Entry:
         may_be_new: Whether the engine need not know it: if it doesn't, it is created.
         known_at: Number of the last look that had begun when the engine was known to have it.
         pending_timeout_s: How long it may wait for its start, seconds; None: `--pendingTimeout`.
-        cancel_s: Grace, seconds, once it is to be canceled.
-        cancel_signal: Number of the signal that is to ask it to end, None for the usual one.
+        cancel: How it is to be canceled, once it is to be.
         is_followed: Whether somebody reads what it prints while it runs.
         tries: Calls in a row that failed.
         reason_since: When it was first seen that it can't be started, monotonic seconds, or None.
@@ -53,8 +53,7 @@ class Entry:
     """
 
     __slots__ = (
-        "cancel_s",
-        "cancel_signal",
+        "cancel",
         "handle",
         "has_started",
         "hot_s",
@@ -90,8 +89,7 @@ class Entry:
         self.may_be_new = False
         self.known_at = 0
         self.pending_timeout_s: float | None = None
-        self.cancel_s: float | None = None
-        self.cancel_signal: int | None = None
+        self.cancel: Wish | None = None
         self.is_followed = False
         self.tries = 0
         self.start_tries = 0

@@ -12,6 +12,7 @@ from pman.backends._engine.entries import Entry, Stage
 from pman.backends._engine.port import View
 from pman.backends._engine.sink import LogSink
 from pman.backends._engine.table import Table
+from pman.backends._engine.wish import Wish
 from pman.errors import PmanError
 from pman.job.observation import Observation
 from pman.job.state import JobState
@@ -52,20 +53,13 @@ class Finishing:
 
     def cancel(self, entry: Entry) -> None:
         """Begin the end of a job that the engine has and that was canceled."""
-        assert entry.cancel_s is not None
-        stop = Stop(
-            JobState.CANCELED,
-            "canceled",
-            "canceled",
-            entry.cancel_s,
-            signal=entry.cancel_signal,
-        )
-        self.end(entry, stop)
+        assert entry.cancel is not None
+        self.end(entry, Stop(JobState.CANCELED, "canceled", "canceled", entry.cancel))
 
     def give_up(self, entry: Entry, view: View) -> None:
         """Begin the end of a job that can't be started."""
-        grace_s = self._parts.settings.kill_grace_s
-        stop = Stop(JobState.FAILED, view.reason, view.message, grace_s, only_waiting=True)
+        wish = Wish(self._parts.settings.kill_grace_s)
+        stop = Stop(JobState.FAILED, view.reason, view.message, wish, only_waiting=True)
         self.end(entry, stop)
 
     def unmade(self, entry: Entry) -> None:
@@ -74,7 +68,7 @@ class Finishing:
 
     def fail(self, entry: Entry, reason: str, message: str) -> None:
         """Report the end of a job that could not be created."""
-        if entry.cancel_s is not None:
+        if entry.cancel is not None:
             self.unmade(entry)
             return
         self.done(entry, _end_now(entry.name, JobState.FAILED, reason, message))
@@ -85,7 +79,7 @@ class Finishing:
         self._table.calls.run(
             lambda: self._parts.lives.finish(entry.name), lambda _: None, lambda _: None
         )
-        if entry.cancel_s is not None:
+        if entry.cancel is not None:
             self.done(entry, withdrawal(entry.name, "canceled"))
             return
         message = f"the {self._engine.noun} is gone: somebody else has removed it"
@@ -126,7 +120,7 @@ class Finishing:
     def _ended(self, entry: Entry, outcome: Observation | View) -> None:
         if isinstance(outcome, Observation):
             self.done(entry, outcome)
-        elif entry.cancel_s is not None:
+        elif entry.cancel is not None:
             self.cancel(entry)
         else:
             entry.stage = Stage.LIVE

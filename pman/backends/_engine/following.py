@@ -63,7 +63,7 @@ class Following:
         entry.meta = ""
         entry.tries = 0
         entry.known_at = self.looks.count
-        if entry.cancel_s is not None:
+        if entry.cancel is not None:
             self._finishing.cancel(entry)
             return
         state = None if entry.has_started else JobState.QUEUED
@@ -136,7 +136,7 @@ class Following:
     def _miss(self, entry: Entry) -> None:
         """Deal with a job that a look has not shown."""
         if entry.stage is Stage.ADOPTED and entry.may_be_new:
-            if entry.cancel_s is not None:
+            if entry.cancel is not None:
                 self._finishing.unmade(entry)
             else:
                 self._place(entry)

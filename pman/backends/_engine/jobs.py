@@ -21,6 +21,7 @@ from pman.backends._engine.orphans import Orphans
 from pman.backends._engine.peeks import MAX_BYTES
 from pman.backends._engine.port import Phase, Unanswered, View
 from pman.backends._engine.table import Parts, Table
+from pman.backends._engine.wish import Wish
 from pman.backends.base import Observer
 from pman.job.record import Job
 from pman.job.state import JobState
@@ -49,8 +50,8 @@ class Jobs:
         self._creating = Creating(self._table, self._finishing, self._following.created)
         self._orphans = Orphans(parts.settings.orphan_grace_s)
         self._orphan_timer: Timer | None = None
-        #: Jobs canceled before we were given them, and with what grace and signal.
-        self._withdrawn: dict[str, tuple[float, int | None]] = {}
+        #: Jobs canceled before we were given them, and how.
+        self._withdrawn: dict[str, Wish] = {}
         self._is_reconciled = False
 
     # --- of all jobs ------------------------------------------------------------------------
@@ -89,7 +90,7 @@ class Jobs:
             entry.has_started = job.state is JobState.RUNNING
             entry.may_be_new = job.handle is None and not entry.has_started
             entry.pending_timeout_s = job.pending_timeout_s
-            entry.cancel_s, entry.cancel_signal = self._withdrawn.pop(job.name, (None, None))
+            entry.cancel = self._withdrawn.pop(job.name, None)
             entry.known_at = self._following.looks.count
             self._entries[job.name] = entry
         self._is_reconciled = True
@@ -136,7 +137,7 @@ class Jobs:
 
     def refused(self, entry: Entry) -> bool:
         """Forget a job that was not taken; return whether who submits it is to be told."""
-        if entry.cancel_s is not None:
+        if entry.cancel is not None:
             self._finishing.unmade(entry)
             return False
         self._table.drop(entry.name)
@@ -150,13 +151,14 @@ class Jobs:
         return entry.stage not in (Stage.SHARE, Stage.ENDING, Stage.DONE)
 
     def cancel(self, job: Job, grace_s: float, signal: int | None = None) -> None:
-        """Have a job end; `signal` as for `Backend.cancel`."""
+        """Have a job end, or sooner than was asked before; as for `Backend.cancel`."""
         entry = self._entries.get(job.name)
         if entry is None:
             self._withdraw(job, grace_s, signal)
-        elif entry.cancel_s is None and entry.stage is not Stage.DONE:
-            entry.cancel_s = grace_s
-            entry.cancel_signal = signal
+        elif entry.cancel is not None:
+            entry.cancel.add(grace_s, signal)
+        elif entry.stage is not Stage.DONE:
+            entry.cancel = Wish(grace_s, signal)
             if entry.stage is Stage.LIVE:
                 self._finishing.cancel(entry)
             else:
@@ -205,8 +207,10 @@ class Jobs:
     def _withdraw(self, job: Job, grace_s: float, signal: int | None) -> None:
         """Cancel a job that we were not given yet."""
         is_new = job.state is JobState.NEW
-        if job.name not in self._withdrawn and (is_new or not self._is_reconciled):
-            self._withdrawn[job.name] = grace_s, signal
+        if (wish := self._withdrawn.get(job.name)) is not None:
+            wish.add(grace_s, signal)
+        elif is_new or not self._is_reconciled:
+            self._withdrawn[job.name] = Wish(grace_s, signal)
             if len(self._withdrawn) > MAX_WITHDRAWN:
                 del self._withdrawn[next(iter(self._withdrawn))]
             if is_new:

@@ -18,6 +18,7 @@ import msgspec
 
 from pman.backends._engine.halt import Halt
 from pman.backends._engine.order import Order
+from pman.backends._engine.wish import Wish
 from pman.errors import BackendUnavailable
 from pman.job.record import Worker
 from pman.job.state import JobState
@@ -230,12 +231,12 @@ class Engine(abc.ABC):
         """
 
     @abc.abstractmethod
-    def stop(self, view: View, grace_s: float, sink: Sink, signal: int | None = None) -> bool:
-        """End all containers: ask, wait `grace_s` seconds, force; blocks until that is done.
+    def stop(self, view: View, wish: Wish, sink: Sink) -> bool:
+        """End all containers: ask, wait as long as wished, force; blocks until that is done.
 
         Args:
-            signal: Number of the signal that asks, as far as it can be sent; one that
-                `check_signal` has taken. None for the engine's own.
+            wish: Its signal is one that `check_signal` has taken, and is sent as far as it can be.
+                What is added to it meanwhile takes effect at once.
         Returns:
             True: the output could not outlive the end and has been written to the sink, whole.
             False: `collect` will find it.

@@ -18,6 +18,7 @@ from pman.backends._engine.port import (
     Sink,
     View,
 )
+from pman.backends._engine.wish import Wish
 from pman.backends._openshift import logs, stopping, sweeping
 from pman.backends._openshift.access import TICKET_NEED, Said, check_access, may_all
 from pman.backends._openshift.cache import Cache, job_label
@@ -189,12 +190,10 @@ class KubernetesEngine(Engine):
                 field="signal",
             )
 
-    def stop(self, view: View, grace_s: float, sink: Sink, signal: int | None = None) -> bool:
+    def stop(self, view: View, wish: Wish, sink: Sink) -> bool:
         """End the pods, which takes their logs: those are written to the sink."""
-        if signal == SIGKILL:
-            grace_s = 0.0
         self._guard.spare(view.job_name)
-        stopping.stop_job(self._api, self._cache, view, grace_s, sink)
+        stopping.stop_job(self._api, self._cache, view, wish, sink)
         return True
 
     def remove(self, job_name: str, handle: dict[str, Any]) -> None:

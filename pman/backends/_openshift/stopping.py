@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pman.backends._engine.port import JOB_LABEL, Sink, View
+from pman.backends._engine.wish import Wish
 from pman.backends._openshift.cache import Cache
 from pman.backends._openshift.failures import Answered
 from pman.backends._openshift.guard import end_job
@@ -39,6 +40,9 @@ NEVER_STARTS = ("image_pull_failed", "config_error")
 #: How long past its time a pod that has not started may take to go before it is forced: the kubelet
 #: of Kubernetes 1.20 may take a minute.
 FORCED_AFTER = timedelta(seconds=2)
+#: How long past its shortened grace a pod that runs on may take to end before it is forced: a
+#: kubelet gives containers 2 seconds at least, and tells some time later.
+STUCK_AFTER_S = 4.0
 #: Most logs that are followed at a time; of further pods what they have printed by now is kept.
 MAX_FOLLOWED = 64
 
@@ -115,9 +119,11 @@ class _Follower:
             self._stream.interrupt()
 
 
-def stop_job(api: Api, cache: Cache, view: View, grace_s: float, sink: Sink) -> None:
+def stop_job(api: Api, cache: Cache, view: View, wish: Wish, sink: Sink) -> None:
     """End all pods of a Job; their logs are in the sink on return, those of ended ones too.
 
+    Args:
+        wish: How soon; pods are asked by SIGTERM, whatever it says.
     Raises:
         BackendUnavailable: They can't be told, or don't end.
         OSError: The sink could not keep it.
@@ -126,7 +132,7 @@ def stop_job(api: Api, cache: Cache, view: View, grace_s: float, sink: Sink) -> 
     shared = _SharedSink(sink)
     followers = _follow_all(api, view, pods, shared)
     try:
-        _end(api, cache, view, grace_s, followers)
+        _end(api, cache, view, wish, followers)
         deadline = time.monotonic() + REST_S
         for follower in followers:
             follower.thread.join(max(0.0, deadline - time.monotonic()))
@@ -165,32 +171,64 @@ def _copy(api: Api, pod: str, container: str, target: tuple[int, str], sink: _Sh
                 sink.write(*target, raw)
 
 
-def _end(api: Api, cache: Cache, view: View, grace_s: float, followers: list[_Follower]) -> None:
+class _Haste:
+    """Gives the pods of a Job that are being deleted no more time than is wished.
+
+    A kubelet before 1.22 that has begun to end a pod does not hear that it has less time; it hears
+    that the pod is gone from the API, and then ends it beside that, with the newer grace. So a pod
+    that runs on past its time is forced. Source: tried with Kubernetes 1.20.
+    """
+
+    def __init__(self, api: Api, wish: Wish) -> None:
+        self._api = api
+        self._wish = wish
+        #: {pod: when it should have ended, monotonic seconds}, once it has less time than at first.
+        self._due: dict[str, float] = {}
+        self._forced: set[str] = set()
+
+    def urge(self, pod: KubePod) -> None:
+        """Do what is to be done for a pod that is being deleted and has not ended."""
+        name, now = pod.metadata.name, time.monotonic()
+        wanted_s = max(1, math.ceil(self._wish.left_s()))
+        given_s = pod.metadata.deletion_grace_period_seconds
+        is_sooner = now + wanted_s < self._due.get(name, math.inf) - 1
+        if is_sooner and (given_s is None or given_s > wanted_s):
+            self._due[name] = now + wanted_s
+            _delete(self._api, pod, wanted_s)
+        elif name not in self._forced and self._is_overdue(pod):
+            self._forced.add(name)
+            _delete(self._api, pod, 0)
+
+    def _is_overdue(self, pod: KubePod) -> bool:
+        if not has_run(pod):
+            return _is_overdue(pod, self._api.now())
+        due = self._due.get(pod.metadata.name, math.inf)
+        is_stuck = time.monotonic() > due + STUCK_AFTER_S
+        # Of a node that does not answer, nobody knows what goes on there.
+        return is_stuck and pod_view(pod, self._api.now()).worker.reason != "node_lost"
+
+
+def _end(api: Api, cache: Cache, view: View, wish: Wish, followers: list[_Follower]) -> None:
     """Tell the Job and its pods to end, and wait until they have."""
     try:
         end_job(api, view.handle["job"], CANCELED, "canceled")
     except Answered as exc:
         if exc.status != 404:
             raise
-    told: set[str] = set()
-    forced: set[str] = set()
+    haste = _Haste(api, wish)
 
     def has_ended(pod: KubePod) -> bool:
         if is_over(pod):
             return True
         # Only once the Job controller has: it would replace one that is deleted before.
-        is_marked = pod.metadata.deletion_timestamp is not None
-        if is_marked and pod.metadata.name not in told:
-            told.add(pod.metadata.name)
-            _shorten(api, pod, grace_s)
-        if _is_overdue(pod, api.now()) and pod.metadata.name not in forced:
-            forced.add(pod.metadata.name)
-            _delete(api, pod, 0)
-        if is_marked and pod_view(pod, api.now()).worker.reason in NEVER_STARTS:
-            return True
+        if pod.metadata.deletion_timestamp is None:
+            return False
         # The logs know it seconds before the kubelet reports the end of a pod.
         own = [follower for follower in followers if follower.pod == pod.metadata.name]
-        return is_marked and bool(own) and all(follower.has_seen_end for follower in own)
+        if own and all(follower.has_seen_end for follower in own):
+            return True
+        haste.urge(pod)
+        return pod_view(pod, api.now()).worker.reason in NEVER_STARTS
 
     def have_ended() -> bool:
         known = cache.get(view.job_name)
@@ -198,7 +236,7 @@ def _end(api: Api, cache: Cache, view: View, grace_s: float, followers: list[_Fo
             return False
         return all(has_ended(pod) for pod in pods_of(api, view.job_name))
 
-    if not cache.wait(have_ended, grace_s + SLACK_S, LOOK_S):
+    if not cache.wait(have_ended, wish.left_s() + SLACK_S, LOOK_S):
         raise BackendUnavailable(f"the pods of Job {view.handle['job']} do not end")
 
 
@@ -209,14 +247,6 @@ def pods_of(api: Api, job_name: str) -> list[KubePod]:
         BackendUnavailable: The server can't be asked.
     """
     return api.list(api.pods, KubePod, {"labelSelector": f"{JOB_LABEL}={job_name}"})[0]
-
-
-def _shorten(api: Api, pod: KubePod, grace_s: float) -> None:
-    """Let a pod that is being deleted have no more than `grace_s` seconds."""
-    given_s = pod.metadata.deletion_grace_period_seconds
-    wanted_s = max(1, math.ceil(grace_s))
-    if given_s is None or given_s > wanted_s:
-        _delete(api, pod, wanted_s)
 
 
 def _is_overdue(pod: KubePod, now: datetime) -> bool:

@@ -20,6 +20,7 @@ from pman.backends._engine.port import (
     Sink,
     View,
 )
+from pman.backends._engine.wish import Wish
 from pman.backends._swarm import output
 from pman.backends._swarm.client import ASK_TIMEOUT_S, EngineClient, filters, url_path
 from pman.backends._swarm.elsewhere import Elsewhere
@@ -39,6 +40,7 @@ from pman.backends._swarm.spec import (
     service_spec,
 )
 from pman.backends._swarm.stopping import (
+    heeding,
     is_over,
     signal_here,
     stop_everywhere,
@@ -359,7 +361,7 @@ class SwarmEngine(Engine):
         take = output.into(sink, worker)
         output.follow(self._client, path, output.is_plain(view), take, halt, waits=waits)
 
-    def stop(self, view: View, grace_s: float, sink: Sink, signal: int | None = None) -> bool:
+    def stop(self, view: View, wish: Wish, sink: Sink) -> bool:
         """See `Engine`. On other nodes signal and grace are the service's: `--killGrace`."""
         service_id = view.handle["service"]
         self._rescue.expect(service_id)
@@ -368,15 +370,18 @@ class SwarmEngine(Engine):
         running = [task for task in tasks if stages[task["ID"]] is Stage.RUNNING]
         here = [task for task in running if task.get("NodeID") == self._inspector.node_id]
         is_all_here = len(here) == len(running) and Stage.WAITING not in stages.values()
-        if signal is not None:
-            signal_here(self._client, here, signal)
-        if running and is_all_here:
-            is_over = functools.partial(self._is_over, service_id)
+        is_over = functools.partial(self._is_over, service_id)
+        with heeding(self._client, here, wish):
+            signal = wish.signal
             if signal is not None:
-                wait_until(is_over, grace_s)
-            stop_here(self._client, running, is_over, grace_s if signal is None else 0.0)
-        else:
-            stop_everywhere(self._client, service_id, lambda: self._is_over(service_id), grace_s)
+                signal_here(self._client, here, signal)
+            if running and is_all_here:
+                if signal is not None:
+                    wait_until(is_over, wish.left_s())
+                left_s = wish.left_s() if signal is None else 0.0
+                stop_here(self._client, running, is_over, left_s)
+            else:
+                stop_everywhere(self._client, service_id, is_over, wish.left_s())
         return False
 
     def _is_over(self, service_id: str) -> bool:

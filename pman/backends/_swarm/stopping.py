@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from signal import SIGKILL
 from typing import Any
 
+from pman.backends._engine.wish import Wish
 from pman.backends._swarm.client import READ_TIMEOUT_S, EngineClient, url_path
 from pman.backends._swarm.problems import Missing, Refused
 from pman.backends._swarm.tasks import STOPPED, Stage, container_id, stage_of
 from pman.errors import BackendError, BackendUnavailable
+
+_log = logging.getLogger(__name__)
 
 #: Containers that are ended at the same time, besides one of each job.
 MAX_THREADS = 200
@@ -47,7 +52,11 @@ def stop_here(
     """
     if not tasks:
         return
+    _stop(client, tasks, grace_s)
+    wait_until(is_over, TOLD_TIMEOUT_S)
 
+
+def _stop(client: EngineClient, tasks: Sequence[Task], grace_s: float) -> None:
     def stop(task: Task) -> None:
         path = url_path("/containers/{}/stop", container_id(task))
         try:
@@ -56,7 +65,6 @@ def stop_here(
             return  # it has just been removed
 
     _do_at_once(stop, tasks)
-    wait_until(is_over, TOLD_TIMEOUT_S)
 
 
 def signal_here(client: EngineClient, tasks: Sequence[Task], signal: int) -> None:
@@ -79,6 +87,54 @@ def signal_here(client: EngineClient, tasks: Sequence[Task], signal: int) -> Non
                 raise
 
     _do_at_once(send, tasks)
+
+
+@contextlib.contextmanager
+def heeding(client: EngineClient, tasks: Sequence[Task], wish: Wish) -> Iterator[None]:
+    """Do what is added to a wish while this lasts, in which containers are ended for it.
+
+    The call of the engine that waits for their end goes on until then; another one beside it is
+    carried out at once. Source: moby, daemon/stop.go, containerStop: it waits without a lock.
+
+    Args:
+        tasks: Running, on the engine that we talk to.
+    """
+    further = _Further(client, tasks, wish)
+    try:
+        with wish.heard_by(further.begin):
+            yield
+    finally:
+        further.is_over.set()
+
+
+class _Further:
+    """What is asked for beyond the first wish; each time in a thread, as it may have to wait."""
+
+    def __init__(self, client: EngineClient, tasks: Sequence[Task], wish: Wish) -> None:
+        self.is_over = threading.Event()
+        self._client = client
+        self._tasks = tasks
+        self._wish = wish
+        self._asked = wish.signal
+
+    def begin(self) -> None:
+        """Begin with it; a daemon thread, as in `_do_at_once`."""
+        threading.Thread(target=self._run, name="swarm-further", daemon=True).start()
+
+    def _run(self) -> None:
+        signal, left_s = self._wish.signal, self._wish.left_s()
+        is_new, self._asked = signal != self._asked, signal
+        try:
+            if is_new and signal is None and left_s:
+                _stop(self._client, self._tasks, left_s)
+                return
+            if is_new and signal is not None:
+                signal_here(self._client, self._tasks, signal)
+            if not self.is_over.wait(left_s):
+                signal_here(self._client, self._tasks, SIGKILL)
+        except BackendError as exc:
+            # What was asked first goes on; if that fails too, all of it is tried again.
+            _log.warning("containers can't be ended sooner: %s", exc.message)
 
 
 def _do_at_once(do: Callable[[Task], object], tasks: Iterable[Task]) -> None:

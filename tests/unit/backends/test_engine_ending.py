@@ -134,6 +134,45 @@ def test_cancel_that_was_carried_out_unanswered_is_a_cancel(rig: Rig) -> None:
     assert job.signal == 15
 
 
+def test_a_further_cancel_counts_while_the_first_goes_on(rig: Rig) -> None:
+    """The earlier deadline, and the newer signal."""
+    rig.world.is_deaf = True
+    job = printing(rig)
+    rig.backend.cancel(job, 3600.0)
+    rig.world.wait_call("stop", job.name)
+    rig.backend.cancel(job, 7200.0, 2)
+    rig.world.wait(lambda: rig.world.signals[job.name] == 2)
+    assert not job.state.is_final
+    rig.backend.cancel(job, 0.0, 9)
+    rig.recorder.wait(job)
+    assert (job.state, job.reason) == (JobState.CANCELED, "canceled")
+    assert rig.world.signals[job.name] == 9
+    assert rig.world.calls.count(("stop", job.name)) == 1
+
+
+def test_a_further_cancel_counts_before_the_first_reaches_the_engine(rig: Rig) -> None:
+    rig.world.is_deaf = True
+    came, free = rig.world.hold("stop")
+    job = rig.running()
+    rig.backend.cancel(job, 3600.0)
+    assert came.wait(30)
+    rig.backend.cancel(job, 0.0)
+    rig.marked()
+    free.set()
+    rig.recorder.wait(job, JobState.CANCELED)
+
+
+def test_a_further_cancel_counts_for_a_job_that_is_not_known_yet(rig: Rig) -> None:
+    rig.world.is_deaf = True
+    job = rig.running()
+    rig.backend.close()
+    backend = rig.opened()
+    backend.cancel(job, 3600.0)
+    backend.cancel(job, 0.0)
+    backend.reconcile([job])
+    rig.recorder.wait(job, JobState.CANCELED)
+
+
 def test_cancel_of_a_job_that_has_ended_changes_nothing(rig: Rig) -> None:
     job = printing(rig)
     came, free = rig.world.hold("collect")

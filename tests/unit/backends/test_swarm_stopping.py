@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from daemon_process import wait_until
 
+from pman.backends._engine.wish import Wish
 from pman.backends._swarm import stopping
 from pman.backends._swarm.problems import Missing, Refused
-from pman.backends._swarm.stopping import signal_here, stop_here
+from pman.backends._swarm.stopping import heeding, signal_here, stop_here
 from pman.errors import BackendUnavailable
 
 DEADLINE_S = 30.0
@@ -72,6 +75,92 @@ def test_a_signal_is_sent_to_all_that_still_run() -> None:
     errors["c0"] = Refused(400, "invalid signal")
     with pytest.raises(Refused):
         signal_here(client, tasks, 99)
+
+
+class Deaf:
+    """A client whose containers end only when they are killed.
+
+    Attributes:
+        sent: Each call: the last word of its path, and what it asks for.
+        fault: What the next call raises.
+    """
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, Any]] = []
+        self.fault: Exception | None = None
+        self.is_stopping = threading.Event()
+        self.is_killed = threading.Event()
+        self.changed = threading.Condition()
+
+    def post(self, path: str, params: Any, timeout_s: float = 0.0) -> None:
+        word = path.rpartition("/")[2]
+        fault, self.fault = self.fault, None
+        if fault is not None:
+            raise fault
+        with self.changed:
+            self.sent.append((word, params.get("signal", params.get("t"))))
+            self.changed.notify_all()
+        if params.get("signal") == 9:
+            self.is_killed.set()
+        if word == "stop":
+            self.is_stopping.set()
+            assert self.is_killed.wait(min(timeout_s, DEADLINE_S))
+
+    def wait_sent(self, *calls: Any) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.sent == list(calls), DEADLINE_S), self.sent
+
+
+@pytest.fixture
+def stopping_deaf() -> Iterator[tuple[Deaf, Wish]]:
+    """A container that is being stopped and has an hour; it has ended afterwards."""
+    client, wish = Deaf(), Wish(3600.0)
+    any_client: Any = client
+    tasks = [{"Status": {"ContainerStatus": {"ContainerID": "c"}}}]
+
+    def stop() -> None:
+        with heeding(any_client, tasks, wish):
+            stop_here(any_client, tasks, client.is_killed.is_set, wish.left_s())
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    assert client.is_stopping.wait(DEADLINE_S)
+    yield client, wish
+    thread.join(DEADLINE_S)
+    assert not thread.is_alive()
+
+
+def test_a_shorter_grace_counts_while_containers_are_stopped(
+    stopping_deaf: tuple[Deaf, Wish],
+) -> None:
+    client, wish = stopping_deaf
+    wish.add(7200.0)  # no more than what is known
+    wish.add(0.0)
+    client.wait_sent(("stop", 3600), ("kill", 9))
+
+
+def test_another_signal_is_sent_while_containers_are_stopped(
+    stopping_deaf: tuple[Deaf, Wish],
+) -> None:
+    client, wish = stopping_deaf
+    wish.add(3600.0, 2)
+    client.wait_sent(("stop", 3600), ("kill", 2))
+    wish.add(3600.0)  # the engine's own, with what is left of the time
+    client.wait_sent(("stop", 3600), ("kill", 2), ("stop", 3600))
+    wish.add(0.0)
+    client.wait_sent(("stop", 3600), ("kill", 2), ("stop", 3600), ("kill", 9))
+
+
+def test_who_could_not_be_hurried_is_waited_for(
+    stopping_deaf: tuple[Deaf, Wish], caplog: pytest.LogCaptureFixture
+) -> None:
+    client, wish = stopping_deaf
+    client.fault = BackendUnavailable("no answer")
+    wish.add(3600.0, 2)
+    wait_until(lambda: "can't be ended sooner: no answer" in caplog.text, "the warning")
+    assert not client.is_killed.is_set()
+    wish.add(0.0, 2)
+    client.wait_sent(("stop", 3600), ("kill", 9))
 
 
 def test_what_goes_wrong_with_one_is_raised_after_the_others() -> None:
