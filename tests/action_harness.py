@@ -65,10 +65,15 @@ class Harness:
         """Carry out one request; wait for a reply that comes late."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         answered = self.dispatcher.handle(Request(method, target, body=raw, **more))
-        return Answer(_wait(answered) if isinstance(answered, Deferred) else answered)
+        return Answer(wait_for(answered) if isinstance(answered, Deferred) else answered)
 
     def post(self, action: Any, meta: Any, **more: Any) -> Answer:
         return self.send("POST", body={"payload": {"action": action, "meta": meta}}, **more)
+
+    def begin(self, action: Any, meta: Any) -> Response | Deferred:
+        """Carry out one request; return what there is at once."""
+        body = json.dumps({"payload": {"action": action, "meta": meta}}).encode()
+        return self.dispatcher.handle(Request("POST", "/api/v1/cmd", body=body))
 
     def stream(self, action: str, meta: Any) -> tuple[Response, Body]:
         """Carry out one request whose reply is a stream."""
@@ -97,7 +102,8 @@ class Answer:
         return found
 
 
-def _wait(deferred: Deferred) -> Response:
+def wait_for(deferred: Deferred) -> Response:
+    """Return the reply that comes late."""
     done = threading.Event()
     got: list[Response] = []
 

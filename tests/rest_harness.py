@@ -6,7 +6,7 @@ import json
 import zlib
 from typing import Any
 
-from action_harness import Harness, _wait
+from action_harness import Harness, wait_for
 
 from pman.http.deferred import Deferred
 from pman.http.message import Request, Response
@@ -39,7 +39,7 @@ def ask(
     given += list((headers or {}).items())
     request = Request(method, f"/api/v2{path}", headers=given, body=raw)
     answered = pman.dispatcher.handle(request)
-    return RestAnswer(_wait(answered) if isinstance(answered, Deferred) else answered)
+    return RestAnswer(wait_for(answered) if isinstance(answered, Deferred) else answered)
 
 
 def start(pman: Harness, cmd: str = "wait", **fields: Any) -> dict[str, Any]:

@@ -8,13 +8,15 @@ import msgspec
 from msgspec import Meta
 
 from pman.actions import action
+from pman.actions._catchup import CatchUp
 from pman.actions._joblog import JobLog, Position, Wanted, find_job, newest_started, position_of
 from pman.actions._logbodies import RawBytes, Records
 from pman.actions._named import JobId
-from pman.actions.base import ActionContext, ActionRequest, Outcome
+from pman.actions.base import ActionContext, ActionRequest, Later, Outcome
 from pman.auth import Role
 from pman.errors import RequestError, shown
 from pman.job.record import Job
+from pman.job.state import JobState
 from pman.logreading import StreamFile
 from pman.output import STREAMS
 
@@ -86,7 +88,7 @@ class LogsMeta(msgspec.Struct, rename="camel"):
 
 
 @action("logs", role=Role.READ, takes=LogsMeta)
-def logs(request: ActionRequest, context: ActionContext) -> Outcome:
+def logs(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     """Return what a job has printed, or follow it; see `LogsMeta`.
 
     A document with records, or with `follow` the same records as lines of JSON, or with `raw`
@@ -94,6 +96,19 @@ def logs(request: ActionRequest, context: ActionContext) -> Outcome:
     """
     meta = request.read_as(LogsMeta)
     _check(meta)
+    if meta.tail_lines is None and meta.tail_bytes is None:
+        return _outcome(request, meta, context)
+    job = find_job(context, jid=meta.jid, name=meta.job)
+    request.found = [job]
+    later = CatchUp(lambda: _outcome(request, meta, context), context)
+    is_past = meta.attempt is not None and meta.attempt < job.attempt
+    if is_past or job.state is not JobState.RUNNING or not later.begin(job):
+        return _outcome(request, meta, context)
+    return Later(later.subscribe)
+
+
+def _outcome(request: ActionRequest, meta: LogsMeta, context: ActionContext) -> Outcome:
+    """Return what is wanted, from what is in the files."""
     given = None if meta.cursor is None else position_of(meta.cursor)
     job = _read_before(meta, given, context) or find_job(context, jid=meta.jid, name=meta.job)
     request.found = [job]

@@ -159,6 +159,17 @@ class Backend(abc.ABC):
         """Return how many parts or containers a job has, those not yet started included."""
         return max(1, len(job.parts), len(job.workers))
 
+    def catch_up(self, job: Job, tell: Callable[[], object]) -> bool:
+        """As `follow`; have `tell` called once what the job has printed by now is in its files.
+
+        Args:
+            tell: Called from any thread, perhaps before the return, and not at all where an engine
+                does not answer: whoever waits sets a limit. It must not block.
+        Returns:
+            Whether it is called; False: there is nothing to wait for.
+        """
+        return False  # most write them as the job prints
+
     def recent_output(self, job: Job) -> str | None:
         """Return the end of what a running job has printed of late; None: it can't be told now.
 

@@ -135,6 +135,36 @@ def test_logs_of_an_ended_job_by_offset_and_tail(place: Place, pman: DaemonProce
     assert (record["text"], record["offset"]) == (whole[-14:], len(whole) - 14)
 
 
+@pytest.mark.parametrize("how", ["document", "raw", "follow"])
+def test_the_tail_of_a_job_that_runs_and_that_nobody_has_read(
+    place: Place, pman: DaemonProcess, how: str
+) -> None:
+    gate = place.gate()
+    said = f"{place.share}/said-{uuid.uuid4().hex[:8]}"
+    script = f"i=0; while [ $i -lt 1000 ]; do echo line $i; i=$((i+1)); done; echo > {said}"
+    jid = place.run(pman, f"{script}; {gate.passage}")
+    wait_running(pman, jid)
+    path = place.folder / said.rpartition("/")[2]
+    wait_until(path.exists, "all lines", DEADLINE_S)
+    wanted = {"jid": jid, "stream": "stdout", "tailLines": 2}
+    last = "line 998\nline 999\n"
+    if how == "document":
+        (record,) = ask(pman, "logs", **wanted)["records"]
+        assert record["text"] == last
+        (record,) = ask(pman, "logs", jid=jid, stream="stdout", tailBytes=4)["records"]
+        assert record["text"] == "999\n"
+        gate.open()
+    elif how == "raw":
+        assert stream(pman, "logs", part=0, raw=True, **wanted).decode() == last
+        gate.open()
+    else:
+        gate.open()
+        *records, end = lines_of(stream(pman, "logs", follow=True, **wanted))
+        assert "".join(each["text"] for each in records) == last
+        assert end["end"] is True
+    wait_ended(pman, jid)
+
+
 def test_a_log_is_followed_to_its_end(place: Place, pman: DaemonProcess) -> None:
     """What is there, what comes while it is followed, and the end; each byte once."""
     gate = place.gate()

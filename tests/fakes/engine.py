@@ -7,9 +7,10 @@ A `World` is what outlives the daemon: containers and what is wrong with the eng
 from __future__ import annotations
 
 import collections
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pman.backends._engine.halt import Halt
@@ -86,6 +87,7 @@ class World:
         faults: What the next calls of a method raise; None for one that works.
         signals: With which each job was stopped last.
         is_deaf: Whether jobs end only when their time is up, whatever they are asked.
+        waiting: Jobs whose output somebody has read to its end and waits for more of.
         cuts: Jobs of which the connection of who follows them breaks.
         survives_stop: What `stop` returns: False when output can be collected afterwards.
     """
@@ -106,6 +108,7 @@ class World:
         self.events: list[tuple[str | None, bool]] = []
         self.signals: dict[str, int | None] = {}
         self.is_deaf = False
+        self.waiting: set[str] = set()
         self.cuts: dict[str, int] = {}
         self._count = 0
 
@@ -225,6 +228,15 @@ class World:
         if gate is not None:
             self.entered[f"{method}.answer"].set()
             assert gate.wait(DEADLINE_S)
+
+    @contextlib.contextmanager
+    def not_waiting_after(self, name: str) -> Iterator[None]:
+        """Take note that nobody waits for output of a job once this is over."""
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.waiting.discard(name)
 
     def make(self, order: Order, share_path: str | None) -> Thing:
         with self.lock:
@@ -364,7 +376,7 @@ class FakeEngine(Engine):
         world, name = self.world, view.job_name
         world.enter("follow", name)
         at = 0
-        with halt.interrupts(world.wake):
+        with halt.interrupts(world.wake), world.not_waiting_after(name):
             while not halt.is_set():
                 with world.lock:
                     thing = world.things.get(name)
@@ -372,6 +384,9 @@ class FakeEngine(Engine):
                     at += len(news)
                     is_over = thing is None or thing.phase is Phase.ENDED or not waits
                     if not news and not is_over and not halt.is_set():
+                        if name not in world.waiting:
+                            world.waiting.add(name)
+                            world.lock.notify_all()
                         world.lock.wait(WAKE_S)
                         if world.cuts.pop(name, 0):
                             raise BackendUnavailable("the connection was cut")

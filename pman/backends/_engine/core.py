@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,6 +34,7 @@ from pman.backends.base import Backend, BackendContext, Observer
 from pman.errors import BackendUnavailable, PmanError, RequestError, SubmitFailed
 from pman.job.record import Job, new_job
 from pman.job.spec import JobSpec
+from pman.job.state import JobState
 from pman.output import STREAMS, joined
 
 _log = logging.getLogger(__name__)
@@ -198,6 +199,12 @@ class EngineBackend(Backend):
     def follow(self, job: Job) -> None:
         """Have what the job's containers print written to live files, from its first byte on."""
         self._mover.post(lambda: self._jobs.follow(run_name(job)))
+
+    def catch_up(self, job: Job, tell: Callable[[], object]) -> bool:
+        """Have the live files of a running job brought up to what the engine has by now."""
+        if job.state is not JobState.RUNNING:
+            return False
+        return self._mover.post(lambda: self._jobs.catch_up(run_name(job), tell))
 
     def recent_output(self, job: Job) -> str | None:
         """Return the end of what a running job has printed, of the live files if it is followed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from pman.backends._engine.mover import Timer
@@ -43,6 +44,7 @@ class Entry:
         pending_timeout_s: How long it may wait for its start, seconds; None: `--pendingTimeout`.
         cancel: How it is to be canceled, once it is to be.
         is_followed: Whether somebody reads what it prints while it runs.
+        readers: Of those who do, whom to tell that its output is there, once it has been seen.
         tries: Calls in a row that failed.
         reason_since: When it was first seen that it can't be started, monotonic seconds, or None.
         start_tries: How often it was tried again to have it started.
@@ -65,6 +67,7 @@ class Entry:
         "name",
         "order",
         "pending_timeout_s",
+        "readers",
         "reason_since",
         "settled",
         "stage",
@@ -91,6 +94,7 @@ class Entry:
         self.pending_timeout_s: float | None = None
         self.cancel: Wish | None = None
         self.is_followed = False
+        self.readers: list[Callable[[], object]] = []
         self.tries = 0
         self.start_tries = 0
         self.hot_s = 0.0

@@ -94,6 +94,9 @@ class Finishing:
         entry.meta = ""
         self._parts.peeks.drop(entry.name)
         self._table.observe(seen)
+        readers, entry.readers = entry.readers, []
+        for tell in readers:
+            tell()
 
     def settled(self, entry: Entry) -> None:
         """Learn that the end of a job is durable."""

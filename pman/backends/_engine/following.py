@@ -103,6 +103,10 @@ class Following:
         entry.handle = view.handle
         if entry.is_followed:
             self._parts.lives.see(view)
+        if entry.readers and view.is_settled:
+            readers, entry.readers = entry.readers, []
+            for tell in readers:
+                self._parts.lives.catch_up(entry.name, tell)
         if view.phase is Phase.ENDED:
             self._finishing.end(entry)
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pman.backends._engine.creating import Creating, Ticket
@@ -186,6 +186,18 @@ class Jobs:
         entry.is_followed = True
         if entry.stage is Stage.LIVE and entry.view is not None:
             self._parts.lives.see(entry.view)
+
+    def catch_up(self, name: str, tell: Callable[[], object]) -> None:
+        """Have it followed, and `tell` called once what it has printed by now has been copied."""
+        entry = self._entries.get(name)
+        if entry is None or entry.stage is Stage.DONE:
+            tell()
+            return
+        self.follow(name)
+        if entry.view is not None and entry.view.is_settled:
+            self._parts.lives.catch_up(name, tell)
+        else:
+            entry.readers.append(tell)  # until it has been looked at
 
     def peek(self, name: str) -> None:
         """Have the output of a running job looked at."""

@@ -91,6 +91,8 @@ class Tail:
         is_unwanted: Set once nothing more is to be read of it.
         is_over: Whether the container is known to have ended.
         has_news: Whether the reading that goes on has brought what was not known.
+        is_behind: Whether it is to be read up to now before it is followed.
+        is_abreast: Whether that was done, and it has been followed ever since.
     """
 
     def __init__(self, folder: LiveFolder, view: View, index: int) -> None:
@@ -101,6 +103,8 @@ class Tail:
         self.is_unwanted = threading.Event()
         self.is_over = False
         self.has_news = False
+        self.is_behind = False
+        self.is_abreast = False
         self._folder = folder
         self._files: dict[str, int] = {}
         self._at: dict[str, int] = {}  # {stream: bytes that this reading has brought}
@@ -118,6 +122,12 @@ class Tail:
         """Learn that the container has ended: what goes on waiting for it is to be read anew."""
         if not self.is_over:
             self.is_over = True
+            self.reading.set()
+
+    def catch_up(self) -> None:
+        """Have it read up to now; what goes on waiting for more is to be read anew."""
+        if not self.is_behind:
+            self.is_behind = True
             self.reading.set()
 
     def end(self) -> None:

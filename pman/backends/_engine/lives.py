@@ -27,15 +27,31 @@ MAX_FOLLOWED = 64
 MAX_RECENT = 20
 
 
+class _Reader:
+    """Somebody who waits until what has been printed is in the files.
+
+    Attributes:
+        behind: Containers whose files may lack some of it.
+        tell: Whom to tell that there are none.
+    """
+
+    __slots__ = ("behind", "tell")
+
+    def __init__(self, behind: set[Tail], tell: Callable[[], object]) -> None:
+        self.behind = behind
+        self.tell = tell
+
+
 class _Live:
     """One job that is followed."""
 
-    __slots__ = ("folder", "tails", "view")
+    __slots__ = ("folder", "readers", "tails", "view")
 
     def __init__(self, folder: LiveFolder, view: View) -> None:
         self.folder = folder
         self.view = view
         self.tails: dict[tuple[int, str], Tail] = {}
+        self.readers: list[_Reader] = []
 
 
 class Lives:
@@ -72,8 +88,27 @@ class Lives:
                 folder = LiveFolder(self._output.folder(view.job_name), self._max_bytes)
                 live = self._lives[view.job_name] = _Live(folder, view)
             live.view = view
-            if len(view.workers) >= view.count:  # else their numbers are not settled
+            if view.is_settled:
                 self._see_workers(live)
+
+    def catch_up(self, name: str, tell: Callable[[], object]) -> None:
+        """Have `tell` called once the files have what a job that is followed has printed by now.
+
+        Who follows a container can't know that: an engine that goes on waiting does not say when
+        it has sent all. So the container is read anew, once, without waiting for more; what is in
+        the file already is passed over. From then on the file keeps up.
+        """
+        with self._wake:
+            live = self._lives.get(name)
+            tails = () if live is None else live.tails.values()
+            behind = {tail for tail in tails if not tail.is_abreast}
+            if live is not None and behind:
+                live.readers.append(_Reader(behind, tell))
+                for tail in behind:
+                    tail.catch_up()
+                self._wake.notify_all()  # who reads in turn need not rest now
+                return
+        tell()
 
     def finish(self, name: str) -> None:
         """Follow a job no more, and let its final files take the place of the live ones."""
@@ -82,6 +117,7 @@ class Lives:
             if live is not None:
                 _end(live)
         settle(self._output.folder(name))
+        _release(live)
 
     def drop(self, name: str) -> None:
         """Follow a job no more; its files stay."""
@@ -89,6 +125,7 @@ class Lives:
             live = self._lives.pop(name, None)
             if live is not None:
                 _end(live)
+        _release(live)
 
     def recent(self, name: str, max_bytes: int) -> str | None:
         """Return the end of what a job that is followed has printed to stdout, else None."""
@@ -143,9 +180,15 @@ class Lives:
     def _follow(self, tail: Tail) -> None:
         """Follow a container until it has ended; a connection that broke is made again."""
         tries = 0
+        was_behind = tail.is_behind
         while not self._read(tail, waits=True):
+            if tail.is_behind != was_behind:  # it was to catch up, or has
+                was_behind = tail.is_behind
+                continue
             tries = 0 if tail.has_news else tries + 1
             tail.is_unwanted.wait(backoff(self._timing.live_s, self._timing.live_max_s, tries))
+            was_behind = tail.is_behind
+        self._caught_up(tail, goes_on=True)
         with self._wake:
             self._followed -= 1
             self._wake.notify_all()
@@ -162,7 +205,9 @@ class Lives:
                     self._begin(tail)
                     continue
             began = time.monotonic()
-            if not self._read(tail, waits=False):
+            if self._read(tail, waits=False):
+                self._caught_up(tail, goes_on=True)
+            else:
                 with self._wake:
                     self._crowd.append(tail)
                     others = len(self._crowd)
@@ -171,13 +216,20 @@ class Lives:
                     self._wake.wait(rest_s)
 
     def _read(self, tail: Tail, *, waits: bool) -> bool:
-        """Read a container from its beginning; return whether there is nothing more to come."""
+        """Read a container from its beginning; return whether there is nothing more to come.
+
+        Args:
+            waits: Whether it has a thread, in which it is followed unless it is to catch up.
+        """
+        has_thread = waits
         tail.begin()  # before it is looked whether it is over, which interrupts what has begun
         was_over = tail.is_over
-        waits = waits and not was_over
+        waits = waits and not was_over and not tail.is_behind
         try:
             if not tail.is_unwanted.is_set():
                 self._engine.follow(tail.view, tail.index, tail, tail.reading, waits=waits)
+            if not waits and not tail.reading.is_set():
+                self._caught_up(tail, goes_on=has_thread)
             return was_over or tail.is_unwanted.is_set()
         except PmanError as exc:
             _log.debug("what %s prints can't be read now: %s", tail.worker, exc)
@@ -190,7 +242,33 @@ class Lives:
             _log.exception("following %s failed in an unexpected way", tail.worker)
             return True
         finally:
+            if waits:
+                tail.is_abreast = False
             tail.close()
+
+    def _caught_up(self, tail: Tail, *, goes_on: bool) -> None:
+        """Tell those who have waited for a container, and for no other any more.
+
+        Args:
+            goes_on: Whether its file keeps up from now on.
+        """
+        with self._wake:
+            tail.is_behind, tail.is_abreast = False, goes_on
+            live = self._lives.get(tail.view.job_name)
+            readers = [] if live is None else live.readers
+            for reader in readers:
+                reader.behind.discard(tail)
+            served = [reader for reader in readers if not reader.behind]
+            if live is not None:
+                live.readers = [reader for reader in readers if reader.behind]
+        for reader in served:
+            reader.tell()
+
+
+def _release(live: _Live | None) -> None:
+    """Have those go on who wait for a job that is not followed any more."""
+    for reader in () if live is None else live.readers:
+        reader.tell()
 
 
 def _end(live: _Live) -> None:

@@ -79,6 +79,11 @@ class View(msgspec.Struct, kw_only=True):
     extra: dict[str, Any] | None = None
     count: int = 0
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the places of the workers are theirs for good."""
+        return len(self.workers) >= self.count
+
 
 class Sink(Protocol):
     """Takes the output of containers, in order for each stream."""
@@ -224,7 +229,8 @@ class Engine(abc.ABC):
 
         Args:
             worker: Place among the view's workers, counted from 0.
-            waits: False: return when what there is now has been copied.
+            waits: False: return when what there is now has been copied, so that who wants the end
+                of it knows that there is no more.
         Raises:
             BackendUnavailable: The connection broke.
             OSError: The sink could not keep it.

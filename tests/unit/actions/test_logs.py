@@ -11,12 +11,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from action_harness import Answer, Harness
+from action_harness import Answer, Harness, wait_for
 from jobdb_builders import make_job
 
+from pman.actions import _catchup
 from pman.actions.logs import MAX_LIMIT_BYTES, MAX_TAIL_LINES
+from pman.http.deferred import Deferred
 from pman.job.observation import Observation
-from pman.job.record import Part, Worker, run_name
+from pman.job.record import Job, Part, Worker, run_name
 from pman.job.state import JobState
 from pman.output import write_gap
 
@@ -52,6 +54,9 @@ class Printing:
 
     def ask(self, **meta: Any) -> Answer:
         return self.pman.post("logs", {"job": self.job.name, **meta})
+
+    def begin(self, **meta: Any) -> Any:
+        return self.pman.begin("logs", {"job": self.job.name, **meta})
 
     def get(self, **meta: Any) -> Any:
         answer = self.ask(**meta)
@@ -125,6 +130,66 @@ def test_workers_of_a_container_job(pman: Harness) -> None:
     found = job.get(cursor=found["cursor"])
     assert texts(found["records"]) == ["0.stdout:2", "1.stdout:2", "2.stderr:late"]
     assert found["isComplete"]
+
+
+class Behind:
+    """A backend whose files have a part of the output only, until it is told to go on."""
+
+    def __init__(self, pman: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.tells: list[Callable[[], object]] = []
+        monkeypatch.setattr(pman.backend, "catch_up", self._catch_up)
+
+    def _catch_up(self, job: Job, tell: Callable[[], object]) -> bool:
+        self.tells.append(tell)
+        return True
+
+
+@pytest.mark.parametrize("tail", [{"tailLines": 1}, {"tailBytes": 4}])
+def test_a_tail_waits_until_the_files_are_there(
+    pman: Harness, monkeypatch: pytest.MonkeyPatch, tail: dict[str, int]
+) -> None:
+    behind = Behind(pman, monkeypatch)
+    job = Printing(pman)
+    job.say(b"one\n")
+    answered = job.begin(stream="stdout", **tail)
+    assert isinstance(answered, Deferred)
+    job.say(b"two\n")
+    for tell in behind.tells * 2:
+        tell()
+    (record,) = Answer(wait_for(answered)).json["d_ret"]["records"]
+    assert (record["text"], record["offset"]) == ("two\n", 4)
+
+
+def test_a_tail_does_not_wait_for_ever(pman: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    behind = Behind(pman, monkeypatch)
+    monkeypatch.setattr(_catchup, "CATCH_UP_S", 0.01)
+    job = Printing(pman)
+    job.say(b"one\ntwo\n")
+    assert texts(job.get(stream="stdout", tailLines=1)["records"]) == ["0.stdout:two\n"]
+    behind.tells[0]()  # which nobody waits for any more
+
+
+def test_nobody_waits_where_nothing_is_missing(
+    pman: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a tail, of a job that has ended, and of a try that has."""
+    behind = Behind(pman, monkeypatch)
+    job = Printing(pman)
+    job.say(b"one\ntwo\n")
+    assert texts(job.get()["records"]) == ["0.stdout:one\ntwo\n"]
+    job.try_again()
+    found = job.get(stream="stdout", attempt=1, tailLines=1)
+    assert texts(found["records"]) == ["0.stdout:two\n"]
+    job.end()
+    job.get(tailLines=1)
+    assert behind.tells == []
+
+
+def test_a_tail_that_is_told_at_once(pman: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pman.backend, "catch_up", lambda job, tell: (tell(), True)[1])
+    job = Printing(pman)
+    job.say(b"one\ntwo\n")
+    assert texts(job.get(stream="stdout", tailLines=1)["records"]) == ["0.stdout:two\n"]
 
 
 def test_limits(pman: Harness) -> None:

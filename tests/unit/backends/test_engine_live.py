@@ -221,6 +221,128 @@ def test_a_worker_that_ends_before_the_others_is_read_to_its_end(rig: Rig) -> No
     wait_until(lambda: len(_threads()) == 1, "the end of one thread")
 
 
+# --- catching up ----------------------------------------------------------------------------
+
+
+def caught_up(rig: Rig, job: Job) -> threading.Event:
+    """Return what is set once the files have what a job has printed by now."""
+    told = threading.Event()
+    assert rig.backend.catch_up(job, told.set)
+    return told
+
+
+def test_who_catches_up_waits_until_the_file_has_all(rig: Rig) -> None:
+    job = rig.running()
+    for n in range(100):
+        rig.world.say(job.name, b"line %d\n" % n)
+    came, free = rig.world.hold("follow")
+    told = caught_up(rig, job)
+    assert came.wait(30)
+    assert not told.is_set()
+    assert not live(rig, job).exists()
+    free.set()
+    assert told.wait(30)
+    assert live(rig, job).read_bytes() == b"".join(b"line %d\n" % n for n in range(100))
+    rig.world.say(job.name, b"more")
+    wait_until(lambda: live(rig, job).read_bytes().endswith(b"more"), "it is followed")
+
+
+def test_who_catches_up_beside_another_is_not_told_too_early(rig: Rig) -> None:
+    """Given one who follows and whose file has a part of the log only."""
+    job = rig.running()
+    rig.world.say(job.name, b"one ")
+    rig.backend.follow(job)
+    wait_live(rig, job, b"one ")
+    came, free = rig.world.hold("follow")
+    rig.thing(job).output.append((0, "stdout", b"two"))  # which nobody has been told
+    told = caught_up(rig, job)
+    assert came.wait(30)
+    assert not told.is_set()
+    free.set()
+    assert told.wait(30)
+    assert live(rig, job).read_bytes() == b"one two"
+
+
+def test_to_catch_up_again_costs_nothing(rig: Rig) -> None:
+    job = rig.running()
+    rig.world.say(job.name, b"out")
+    assert caught_up(rig, job).wait(30)
+    rig.world.wait(lambda: job.name in rig.world.waiting)
+    before = follows(rig)
+    assert caught_up(rig, job).wait(30)
+    assert follows(rig) == before
+
+
+def test_to_catch_up_after_a_cut_reads_anew(rig: Rig) -> None:
+    job = rig.running()
+    rig.world.say(job.name, b"one ")
+    assert caught_up(rig, job).wait(30)
+    rig.world.wait(lambda: job.name in rig.world.waiting)
+    rig.world.fail("follow", BackendUnavailable("away"))
+    rig.world.cut(job.name)
+    rig.world.say(job.name, b"two")
+    rig.world.wait(lambda: not rig.world.faults["follow"])
+    assert caught_up(rig, job).wait(30)
+    assert live(rig, job).read_bytes() == b"one two"
+
+
+def test_to_catch_up_is_tried_until_the_engine_gives_it(rig: Rig) -> None:
+    job = rig.running()
+    rig.world.say(job.name, b"out")
+    rig.world.fail("follow", *[BackendUnavailable("away")] * 3)
+    assert caught_up(rig, job).wait(30)
+    assert live(rig, job).read_bytes() == b"out"
+
+
+def test_who_catches_up_waits_for_all_workers(rig: Rig) -> None:
+    job = rig.running(number_of_workers=3)
+    for n in range(3):
+        rig.world.say(job.name, b"of %d" % n, worker=n)
+    assert caught_up(rig, job).wait(30)
+    assert [live(rig, job, n).read_bytes() for n in range(3)] == [b"of 0", b"of 1", b"of 2"]
+
+
+def test_who_catches_up_is_told_of_the_end(rig: Rig) -> None:
+    job = rig.running()
+    rig.world.say(job.name, b"out")
+    came, free = rig.world.hold("follow")
+    told = caught_up(rig, job)
+    assert came.wait(30)
+    rig.world.end(job.name)
+    assert told.wait(30)
+    assert rig.text(job) == "out"
+    free.set()
+
+
+def test_who_catches_up_with_a_job_that_was_not_seen_yet_waits_for_that(rig: Rig) -> None:
+    job = rig.running()
+    rig.world.say(job.name, b"out")
+    rig.backend.close()
+    came, free = rig.world.hold("look_all")
+    rig.opened().reconcile([job])
+    told = caught_up(rig, job)
+    assert came.wait(30)
+    assert not told.is_set()
+    free.set()
+    assert told.wait(30)
+    assert live(rig, job).read_bytes() == b"out"
+
+
+def test_there_is_nothing_to_catch_up_with(rig: Rig) -> None:
+    ended, queued = rig.ended(), rig.submitted()
+    assert not rig.backend.catch_up(ended, pytest.fail)
+    assert not rig.backend.catch_up(queued, pytest.fail)
+
+
+def test_who_catches_up_with_one_of_a_crowd(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_FOLLOWED", 0)
+    job = rig.running()
+    for _ in range(2):
+        rig.world.say(job.name, b"out ")
+        assert caught_up(rig, job).wait(30)
+    assert live(rig, job).read_bytes() == b"out out "
+
+
 # --- many -----------------------------------------------------------------------------------
 
 
