@@ -109,12 +109,13 @@ class Backend(abc.ABC):
             BackendUnavailable: The engine cannot be told now.
         """
 
-    def cancel_after_restart(self, job: Job, grace_s: float) -> None:
+    def cancel_after_restart(self, job: Job, grace_s: float, signal: int | None = None) -> None:
         """As `cancel`, for a job that a former daemon has canceled, or was about to.
 
-        Does nothing if what runs the job knows of it, with its own grace and signal.
+        Args:
+            grace_s: What is left of it.
         """
-        self.cancel(job, grace_s)
+        self.cancel(job, grace_s, signal)
 
     @abc.abstractmethod
     def settled(self, job: Job) -> None:

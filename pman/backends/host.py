@@ -166,8 +166,14 @@ class HostBackend(Backend):
             raise _unavailable(self._link.failure)
         self._link.post(lambda: self._cancel(job, Cancel(job.name, grace_s, signal or SIGTERM)))
 
-    def cancel_after_restart(self, job: Job, grace_s: float) -> None:
-        """Have the shepherd end the job, unless it does so already."""
+    def cancel_after_restart(self, job: Job, grace_s: float, signal: int | None = None) -> None:
+        """Have the shepherd end the job; one that does so already does nothing more.
+
+        Unless it is not known how the job was canceled: then the shepherd knows better.
+        """
+        if job.cancel is not None:
+            self.cancel(job, grace_s, signal)
+            return
         if self._link.failure is not None:
             raise _unavailable(self._link.failure)
 

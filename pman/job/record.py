@@ -95,6 +95,24 @@ class Worker(msgspec.Struct, gc=False):
     message: str = ""
 
 
+class Cancellation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """How somebody wants a job to end; kept, so that a later daemon goes on with it.
+
+    Attributes:
+        asked_at: When that was, UTC epoch seconds.
+        grace_s: How long the job may take from then on, seconds.
+        signal: Number of the signal that asks it to end; None for what its backend uses.
+    """
+
+    asked_at: float
+    grace_s: float
+    signal: int | None = None
+
+    def left_s(self, now_s: float) -> float:
+        """Return how long the job may still take; no clock that was set makes that more."""
+        return min(self.grace_s, max(0.0, self.asked_at + self.grace_s - now_s))
+
+
 # There may be very many jobs, and none refers to itself: they cost the collector nothing.
 class Job(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     """Everything pman knows of one job.
@@ -116,6 +134,7 @@ class Job(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
         imported_at: When it was taken over from a tree of files, UTC epoch seconds, or None.
         labels: What the client calls it by, or None.
         priority: Who waits with a higher one is started first.
+        cancel: How it was canceled, while it ran, or None.
         hold: Why pman has not given it to its backend, or RELEASED; see `Hold`.
         after: Names of jobs that must end well first and have not yet, or None.
         not_before: When it may be tried again, UTC epoch seconds, or None.
@@ -166,6 +185,7 @@ class Job(msgspec.Struct, kw_only=True, gc=False, omit_defaults=True):
     imported_at: float | None = None
     labels: dict[str, str] | None = None
     priority: int = 0
+    cancel: Cancellation | None = None
     hold: Hold = ""
     after: list[str] | None = None
     not_before: float | None = None

@@ -155,7 +155,9 @@ class JobQueue:
         def canceled(now: Job) -> Job | None:
             nonlocal former
             former = now
-            return self._canceled(now)
+            if now.is_held:
+                return self._canceled_unstarted(now)
+            return rules.canceled(now, grace_s, signal, self._now())
 
         changed = self._store.change(job.name, canceled)
         now = changed[0] if changed is not None else self._store.get(job.name)
@@ -170,7 +172,7 @@ class JobQueue:
                 if changed is not None:
                     self._store.change(job.name, lambda now: _not_canceled(now, former))
                 raise
-            self._look_after(job.name, grace_s)
+            self._look_after(job.name, self._grace(now)[0])
         return changed[1] if changed is not None else None
 
     # --- from backends ------------------------------------------------------------------------
@@ -525,14 +527,22 @@ class JobQueue:
             return
         try:
             backend, ending = self._backend(job), rules.ending_of(job)
+            grace_s, signal = self._grace(job)
             tell = backend.cancel_after_restart if ending == rules.CANCELING else backend.cancel
-            tell(as_backend_sees(job), self._grace_s)
+            tell(as_backend_sees(job), grace_s, signal)
         except PmanError as exc:
             _log.warning("job %s can't be ended now: %s", name, exc)
             self._look_after(name, 0.0)
         else:
             if ending == rules.CANCELING:
-                self._look_after(name, self._grace_s)
+                self._look_after(name, grace_s)
+
+    def _grace(self, job: Job) -> tuple[float, int | None]:
+        """Return how long a job that is to end may still take, and the signal that asks it."""
+        wish = job.cancel if rules.ending_of(job) == rules.CANCELING else None
+        if wish is None:  # its time was up; or it was canceled by a pman that did not keep that
+            return self._grace_s, None
+        return wish.left_s(self._now()), wish.signal
 
     def _look_after(self, name: str, grace_s: float) -> None:
         """Tell again of a job that is to end, should it not have ended by then."""
@@ -544,14 +554,6 @@ class JobQueue:
                 self._alarms.drop(("cancel", name))
         elif is_next:
             self._wake()
-
-    def _canceled(self, job: Job) -> Job | None:
-        """Return a job as somebody has canceled it: at its end if it is held."""
-        if job.is_held:
-            return self._canceled_unstarted(job)
-        if rules.ending_of(job) == rules.CANCELING:
-            return None
-        return msgspec.structs.replace(job, reason=rules.CANCELING, message="it is to end")
 
     def _canceled_unstarted(self, job: Job) -> Job:
         message = f"canceled before {'it was started' if job.attempt == 1 else 'its next try'}"
@@ -710,7 +712,9 @@ def _not_canceled(job: Job, former: Job) -> Job | None:
     """Return a job of which the backend could not be told that it is to end."""
     if rules.ending_of(job) != rules.CANCELING:
         return None
-    return msgspec.structs.replace(job, reason=former.reason, message=former.message)
+    return msgspec.structs.replace(
+        job, reason=former.reason, message=former.message, cancel=former.cancel
+    )
 
 
 def _end_seen(job: Job, state: JobState, reason: str, message: str) -> Observation:

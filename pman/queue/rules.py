@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from pman.job.observation import Observation
-from pman.job.record import ENDINGS, Job
+from pman.job.record import ENDINGS, Cancellation, Job
 from pman.job.state import JobState
 from pman.jobdb.merge import merge
 from pman.queue.alarms import Kind
@@ -32,6 +32,20 @@ _FRESH: dict[str, Any] = {
 def ending_of(job: Job) -> str:
     """Return why an unfinished job is being ended, "" when it is not."""
     return job.ending
+
+
+def canceled(job: Job, grace_s: float, signal: int | None, now: float) -> Job | None:
+    """Return an unfinished job as somebody cancels it; None when that asks for nothing new.
+
+    Asked again, the earlier deadline counts, and the newer signal.
+    """
+    wish = Cancellation(now, grace_s, signal)
+    known = job.cancel if ending_of(job) == CANCELING else None
+    if known is not None and known.left_s(now) <= grace_s:
+        wish = msgspec.structs.replace(known, signal=signal)
+    if wish == known:
+        return None
+    return msgspec.structs.replace(job, reason=CANCELING, message="it is to end", cancel=wish)
 
 
 def judged(job: Job, seen: Observation) -> Observation:

@@ -91,6 +91,24 @@ def test_a_second_cancel_ends_a_job_sooner(place: Place) -> None:
     assert record["text"] == "deaf\n"
 
 
+def test_a_cancel_keeps_its_grace_when_pman_is_killed(place: Place) -> None:
+    """The next daemon waits as long as was asked for, and no --killGrace; a second cancel counts.
+
+    A pod never has more than the --killGrace of its beginning, whoever asks.
+    """
+    pman = place.start("--killGrace", "600", name=f"killed-{place.name}")
+    jid = place.run(pman, "trap '' TERM; echo deaf; while :; do sleep 0.1; done")
+    wait_until(lambda: ask(pman, "logs", jid=jid, stream="stdout")["records"], "its word")
+    ask(pman, "cancel", jid=jid, grace=3600)
+    pman.kill()
+    pman = place.start("--killGrace", "0.1", name=f"killed-{place.name}")
+    assert ask(pman, "wait", jid=jid, timeout=4)["isDone"] is False
+    assert job_of(pman, jid)["reason"] == "canceling"
+    ask(pman, "cancel", jid=jid, grace=0)
+    (job,) = wait_ended(pman, jid)
+    assert (job["state"], job["reason"]) == ("CANCELED", "canceled")
+
+
 def test_wait_for_any_and_for_all(place: Place, pman: DaemonProcess) -> None:
     gate = place.gate()
     slow = place.run(pman, gate.passage)

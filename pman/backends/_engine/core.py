@@ -43,8 +43,8 @@ _log = logging.getLogger(__name__)
 class EngineBackend(Backend):
     """Runs jobs as objects of an engine; a subclass names itself and makes the engine.
 
-    A cancel is kept in the record of its job, not here: after a restart we are told again. Should
-    the containers have ended by then, what the engine shows is reported, an end by a signal.
+    A cancel is kept by the queue, not here: should the daemon die between the end of the
+    containers and its report, the next one reports what the engine shows, an end by a signal.
     """
 
     calls = CALLS

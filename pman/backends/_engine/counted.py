@@ -10,6 +10,7 @@ from typing import Any
 from pman.backends._engine.halt import Halt
 from pman.backends._engine.order import Order
 from pman.backends._engine.port import Changed, Engine, Phase, Sink, Unanswered, View
+from pman.backends._engine.wish import Wish
 from pman.errors import BackendError, BackendUnavailable, RequestError
 from pman.job.record import Worker
 from pman.meters import FAILED, REFUSED, UNANSWERED, UNAVAILABLE, ErrorMeter
@@ -104,10 +105,10 @@ class CountedEngine(Engine):
         with self._counted("follow", is_over=halt.is_set):
             self._engine.follow(view, worker, sink, halt, waits=waits)
 
-    def stop(self, view: View, grace_s: float, sink: Sink, signal: int | None = None) -> bool:
+    def stop(self, view: View, wish: Wish, sink: Sink) -> bool:
         """See `Engine`."""
         with self._counted("stop"):
-            return self._engine.stop(view, grace_s, sink, signal)
+            return self._engine.stop(view, wish, sink)
 
     def remove(self, job_name: str, handle: dict[str, Any]) -> None:
         """See `Engine`."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
-from queue_harness import THEN, NewQueue
+from queue_harness import THEN, NewQueue, QueueHarness, QueueStub
 
 from pman.errors import BackendUnavailable, RequestError, SnapshotError, SubmitFailed
 from pman.job.observation import Observation
@@ -538,6 +539,84 @@ def test_a_cancel_is_not_forgotten_over_a_restart(new_queue: NewQueue) -> None:
     pman.wait_state(job, JobState.CANCELED)
 
 
+def told(pman: QueueHarness) -> list[tuple[float, int | None]]:
+    """Return with what grace and signal the backend is told to end jobs from now on."""
+    calls: list[tuple[float, int | None]] = []
+
+    def cancel(_: Job, grace_s: float, signal: int | None = None) -> None:
+        calls.append((round(grace_s), signal))
+
+    pman.backend.cancel = cancel  # type: ignore[method-assign]
+    return calls
+
+
+def restart(pman: QueueHarness) -> list[tuple[float, int | None]]:
+    """Begin anew; return with what grace and signal the backend is told to end jobs."""
+    calls: list[tuple[float, int | None]] = []
+
+    def cancel(_: object, job: Job, grace_s: float, signal: int | None = None) -> None:
+        calls.append((round(grace_s), signal))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(QueueStub, "cancel", cancel)
+        pman.restart()
+    return calls
+
+
+def test_a_cancel_keeps_its_grace_and_its_signal_over_a_restart(new_queue: NewQueue) -> None:
+    """Each later daemon goes on with what is left of it, however the clock is set."""
+    pman = new_queue(kill_grace_s=1.0)
+    job = pman.submit("job")
+    assert told(pman) == []
+    commit = pman.queue.cancel(job, 3600.0, 2)
+    assert commit is not None
+    commit.wait(20.0)
+    for later_s, left_s in ((600, 3000), (-1200, 3600), (10_000, 0)):
+        pman.time += later_s
+        assert restart(pman) == [(left_s, 2)]
+
+
+def test_of_two_cancels_the_earlier_deadline_and_the_newer_signal_are_kept(
+    new_queue: NewQueue,
+) -> None:
+    pman = new_queue()
+    job = pman.submit("job")
+    calls = told(pman)
+    for grace_s, signal in ((3600.0, 2), (7200.0, 2), (60.0, 15), (600.0, None)):
+        commit = pman.queue.cancel(job, grace_s, signal)
+        assert (commit is None) is (grace_s == 7200.0), "it asks for nothing new"
+    assert calls == [(3600, 2), (7200, 2), (60, 15), (600, None)]
+    pman.settle()
+    pman.time += 20
+    assert restart(pman) == [(40, None)]
+
+
+def test_a_second_cancel_that_is_refused_leaves_the_first(new_queue: NewQueue) -> None:
+    pman = new_queue()
+    job = pman.submit("job")
+    told(pman)
+    pman.queue.cancel(job, 60.0)
+
+    def refuse(*_: object) -> None:
+        raise RequestError("it can't send that")
+
+    pman.backend.cancel = refuse  # type: ignore[method-assign]
+    with pytest.raises(RequestError):
+        pman.queue.cancel(job, 1.0, 2)
+    pman.settle()
+    assert restart(pman) == [(60, None)]
+
+
+def test_a_cancel_by_a_pman_that_did_not_keep_how_has_the_usual_grace(new_queue: NewQueue) -> None:
+    pman = new_queue(kill_grace_s=7.0)
+    job = pman.submit("job")
+    told(pman)
+    pman.queue.cancel(job, 60.0, 2)
+    pman.store.change(job.name, lambda job: msgspec.structs.replace(job, cancel=None))
+    pman.settle()
+    assert restart(pman) == [(7, None)]
+
+
 def test_a_cancel_that_is_refused_leaves_the_job_as_it_was(new_queue: NewQueue) -> None:
     pman = new_queue()
     job = pman.submit("job", retries=1, backoff=0)
@@ -598,7 +677,7 @@ def test_a_cancel_that_got_lost_is_told_again(new_queue: NewQueue) -> None:
     cancel = pman.backend.cancel
     pman.backend.cancel = lambda *_: None  # type: ignore[method-assign]
     pman.queue.cancel(job, 5.0)
-    for wait_s in (14.0, 1.0, 10.0):
+    for wait_s in (14.0, 1.0, 9.0):
         pman.time += wait_s
         pman.settle()
         assert pman.job(job).reason == "canceling"
