@@ -100,6 +100,7 @@ def logs(request: ActionRequest, context: ActionContext) -> Outcome | Later:
         return _outcome(request, meta, context)
     job = find_job(context, jid=meta.jid, name=meta.job)
     request.found = [job]
+    _check_stream(meta, job, context)
     later = CatchUp(lambda: _outcome(request, meta, context), context)
     is_past = meta.attempt is not None and meta.attempt < job.attempt
     if is_past or job.state is not JobState.RUNNING or not later.begin(job):
@@ -107,11 +108,24 @@ def logs(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     return Later(later.subscribe)
 
 
+def _check_stream(meta: LogsMeta, job: Job, context: ActionContext) -> None:
+    """Refuse a stream that the backend does not tell from the other: none is not what was said."""
+    backend = context.backends.get(job.backend)
+    kept = STREAMS if backend is None else backend.streams
+    if meta.stream != "both" and meta.stream not in kept:
+        others = " or ".join(repr(name) for name in ("both", *kept))
+        raise RequestError(
+            f"stream is {meta.stream!r}, expected {others}: {job.backend} keeps no other stream",
+            field="stream",
+        )
+
+
 def _outcome(request: ActionRequest, meta: LogsMeta, context: ActionContext) -> Outcome:
     """Return what is wanted, from what is in the files."""
     given = None if meta.cursor is None else position_of(meta.cursor)
     job = _read_before(meta, given, context) or find_job(context, jid=meta.jid, name=meta.job)
     request.found = [job]
+    _check_stream(meta, job, context)
     position = _position(meta, given, job, context)
     log = JobLog(job, position, _wanted(meta), context)
     log.drop_unknown(job)

@@ -17,7 +17,7 @@ from pman.job.observation import Observation
 from pman.job.record import Job, as_backend_sees
 from pman.job.spec import JobSpec
 from pman.meters import ErrorMeter
-from pman.output import OutputFiles
+from pman.output import STREAMS, OutputFiles
 
 #: Takes what a backend sees; what it returns is not looked at.
 Observer = Callable[[Observation], object]
@@ -49,6 +49,9 @@ class Backend(abc.ABC):
 
     #: Spelling in `--container-env`, in records and in replies.
     name: ClassVar[str]
+
+    #: What the output of a job is kept as; one that is not among them would always be empty.
+    streams: ClassVar[tuple[str, ...]] = STREAMS
 
     #: What it asks of its engine, or of the shepherd, as far as that may fail.
     calls: ClassVar[tuple[str, ...]] = ()

@@ -17,6 +17,7 @@ class OpenShiftBackend(EngineBackend):
     """Containers as Jobs of one project; on plain Kubernetes, of one namespace."""
 
     name = "openshift"
+    streams = ("stdout",)  # Kubernetes keeps both as one
     #: The folders that Jobs mount are the nodes' or the cluster's, not ours.
     waits_for_share: ClassVar[bool] = False
 

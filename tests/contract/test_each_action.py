@@ -153,6 +153,33 @@ def test_logs_of_an_ended_job_by_offset_and_tail(place: Place, pman: DaemonProce
     assert (record["text"], record["offset"]) == (whole[-14:], len(whole) - 14)
 
 
+def test_both_streams_and_one_of_them(place: Place, pman: DaemonProcess) -> None:
+    """Given a backend that can't tell stderr, it is refused: none is not what was printed."""
+    jid = place.run(pman, "echo out; echo err >&2")
+    wait_ended(pman, jid)
+    said = {
+        stream: "".join(
+            record["text"]
+            for record in ask(pman, "logs", jid=jid, stream=stream)["records"]
+            if record["stream"] == stream
+        )
+        for stream in ("stdout", "stderr")
+        if (stream, place.name) != ("stderr", "openshift")
+    }
+    both = ask(pman, "logs", jid=jid, stream="both")["records"]
+    texts = sorted(line for record in both for line in record["text"].splitlines())
+    assert texts == ["err", "out"]
+    if place.name != "openshift":
+        assert said == {"stdout": "out\n", "stderr": "err\n"}
+        return
+    assert sorted(said["stdout"].splitlines()) == ["err", "out"]
+    for more in ({}, {"tailLines": 1}, {"follow": True}, {"raw": True, "part": 0}):
+        reply = pman.post("logs", jid=jid, stream="stderr", **more)
+        error = reply.json()["error"]
+        assert (reply.status, error["field"]) == (400, "stream")
+        assert "stream is 'stderr', expected 'both' or 'stdout'" in error["message"]
+
+
 @pytest.mark.parametrize("how", ["document", "raw", "follow"])
 def test_the_tail_of_a_job_that_runs_and_that_nobody_has_read(
     place: Place, pman: DaemonProcess, how: str

@@ -132,6 +132,20 @@ def test_workers_of_a_container_job(pman: Harness) -> None:
     assert found["isComplete"]
 
 
+@pytest.mark.parametrize("more", [{}, {"tailBytes": 1}, {"follow": True}, {"raw": True}])
+def test_a_stream_that_a_backend_does_not_keep(
+    pman: Harness, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(pman.backend, "streams", ("stdout",), raising=False)
+    job = Printing(pman)
+    job.say(b"all\n")
+    answer = job.ask(stream="stderr", **more)
+    assert (answer.code, answer.error["field"]) == (400, "stream")
+    assert "'stderr', expected 'both' or 'stdout'" in answer.error["message"]
+    for stream in ("both", "stdout"):
+        assert texts(job.get(stream=stream)["records"]) == ["0.stdout:all\n"]
+
+
 class Behind:
     """A backend whose files have a part of the output only, until it is told to go on."""
 
