@@ -16,6 +16,7 @@ from pman.backends._engine.halt import Halt
 from pman.backends._engine.order import order_from_meta
 from pman.backends._engine.port import Engine, Phase, Unanswered, View
 from pman.backends._engine.sink import LogSink
+from pman.backends._engine.wish import Wish
 from pman.errors import BackendUnavailable, JobConflict, SubmitFailed
 from pman.meters import ErrorMeter
 from pman.output import OutputFiles
@@ -51,7 +52,7 @@ class Scene:
             "collect": lambda: engine.collect(VIEW, sink),
             "peek": lambda: engine.peek(VIEW, 10),
             "follow": lambda: engine.follow(VIEW, 0, sink, self.halt, waits=False),
-            "stop": lambda: engine.stop(VIEW, 0.0, sink),
+            "stop": lambda: engine.stop(VIEW, Wish(0.0), sink),
             "remove": lambda: engine.remove("job", {}),
             "retry": lambda: engine.retry(VIEW),
         }
