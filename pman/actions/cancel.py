@@ -16,7 +16,6 @@ from pman.auth import Role
 from pman.errors import PmanError, RequestError, shown
 from pman.job.record import Job
 from pman.job.spec import MAX_SECONDS
-from pman.jobdb.journal import Commit
 
 #: How long an answer may wait for the disk, seconds.
 COMMIT_TIMEOUT_S = 30.0
@@ -51,7 +50,7 @@ def cancel(request: ActionRequest, context: ActionContext) -> Outcome | Later:
     number = _signal(options.signal)
     grace_s = context.settings.kill_grace_s if options.grace is None else options.grace
     request.found = jobs = named(options.jid, options.job, context)
-    _cancel_all([job for job in jobs if not job.state.is_final], context, grace_s, number)
+    _cancel_all(jobs, context, grace_s, number)
 
     def outcome() -> Outcome:
         return Outcome(True, {"jobs": [_show(job, context) for job in jobs]})
@@ -84,25 +83,25 @@ def _signal(value: str | int | None) -> int | None:
 def _cancel_all(
     jobs: list[Job], context: ActionContext, grace_s: float, number: int | None
 ) -> None:
-    """Cancel each job; return when a later daemon knows of it.
+    """Cancel each job that has not ended; return when a later daemon knows of all those ends.
 
     Raises:
         PmanError: The backend of one can't be told now, or not so; all others were.
         SnapshotError: It is not durable.
     """
-    commits: list[Commit] = []
     problem: PmanError | None = None
     for job in jobs:
+        if job.state.is_final:
+            continue
         try:
-            commit = context.queue.cancel(job, grace_s, number)
+            context.queue.cancel(job, grace_s, number)
         except PmanError as exc:
             problem = exc
-        else:
-            commits += [] if commit is None else [commit]
     if problem is not None:
         raise problem
-    for commit in commits:
-        commit.wait(COMMIT_TIMEOUT_S)
+    # Also where there was nothing to do: who was first may still wait for the disk, or in vain.
+    if not all(context.store.is_settled(job.name) for job in jobs):
+        context.store.barrier(COMMIT_TIMEOUT_S)
 
 
 def _show(job: Job, context: ActionContext) -> dict[str, Any]:

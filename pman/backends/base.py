@@ -112,6 +112,14 @@ class Backend(abc.ABC):
             BackendUnavailable: The engine cannot be told now.
         """
 
+    def check_signal(self, signal: int) -> None:
+        """Refuse a signal that `cancel` can't send.
+
+        Raises:
+            RequestError: Names the field `signal` and the value.
+        """
+        return
+
     def cancel_after_restart(self, job: Job, grace_s: float, signal: int | None = None) -> None:
         """As `cancel`, for a job that a former daemon has canceled, or was about to.
 

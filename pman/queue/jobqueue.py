@@ -21,7 +21,15 @@ import msgspec
 from pman.backends.base import Backend
 from pman.errors import BackendError, BackendUnavailable, PmanError, RequestError, SnapshotError
 from pman.job.observation import Observation
-from pman.job.record import Hold, Job, as_backend_sees, attempt_of, job_name_of, past_try
+from pman.job.record import (
+    Cancellation,
+    Hold,
+    Job,
+    as_backend_sees,
+    attempt_of,
+    job_name_of,
+    past_try,
+)
 from pman.job.state import JobState
 from pman.jobdb.journal import Commit
 from pman.jobdb.merge import allowed, merge
@@ -82,6 +90,8 @@ class JobQueue:
         self._pauses_s: dict[str, float] = {}
         #: Tries that have failed and of which the next is not durable.
         self._open_tries: set[str] = set()
+        #: Jobs that are to end, and whose backend has been told so for somebody.
+        self._told: set[str] = set()
         store.on_settled(self._settled)
         store.on_exchanged(self._on_exchanged)
 
@@ -141,15 +151,18 @@ class JobQueue:
             self._look_at_others(job.name, others)
         return self._store.get(job.name) or kept, True
 
-    def cancel(self, job: Job, grace_s: float, signal: int | None = None) -> Commit | None:
+    def cancel(self, job: Job, grace_s: float, signal: int | None = None) -> None:
         """End a job: one that is held at once, another as `Backend.cancel` does.
 
-        Returns:
-            The promise that a later daemon knows of it; None: the job has ended, or is gone.
+        Returns when it is recorded, not when that is durable: see `JobStore.barrier`. A job that
+        has ended stays as it is.
+
         Raises:
             RequestError: Its backend can't end it in this way; it goes on as before.
-            BackendUnavailable: Its backend can't be told now.
+            BackendUnavailable: Its backend can't be told now; likewise, unless it is to end anyway.
         """
+        if signal is not None and not job.is_held:
+            self._backend(job).check_signal(signal)
         former = job
 
         def canceled(now: Job) -> Job | None:
@@ -162,18 +175,26 @@ class JobQueue:
         changed = self._store.change(job.name, canceled)
         now = changed[0] if changed is not None else self._store.get(job.name)
         if now is None or (changed is None and now.state.is_final):
-            return None
+            return
         if now.state.is_final:
             self._ended(now)
-        else:
-            try:
-                self._backend(now).cancel(as_backend_sees(now), grace_s, signal)
-            except PmanError:
-                if changed is not None:
-                    self._store.change(job.name, lambda now: _not_canceled(now, former))
-                raise
-            self._look_after(job.name, self._grace(now)[0])
-        return changed[1] if changed is not None else None
+            return
+        try:
+            self._backend(now).cancel(as_backend_sees(now), grace_s, signal)
+        except PmanError:
+            if changed is not None:
+                self._store.change(
+                    job.name, lambda now: self._not_canceled(now, changed[0].cancel, former)
+                )
+            raise
+        # From here on nobody takes back what is recorded; who was told a moment ago that the
+        # backend is away may have done so.
+        with self._lock:
+            self._told.add(job.name)
+        again = self._store.change(job.name, canceled)
+        if again is not None and again[0].state.is_final:
+            self._ended(again[0])
+        self._look_after(job.name, self._grace(now)[0])
 
     # --- from backends ------------------------------------------------------------------------
 
@@ -555,6 +576,21 @@ class JobQueue:
         elif is_next:
             self._wake()
 
+    def _not_canceled(self, job: Job, wish: Cancellation | None, former: Job) -> Job | None:
+        """Return a job of which the backend could not be told that it is to end; None: it is to.
+
+        Args:
+            wish: How it was to end.
+            former: The job before that.
+        """
+        if rules.ending_of(job) != rules.CANCELING or job.cancel != wish:
+            return None
+        if rules.ending_of(former) != rules.CANCELING and job.name in self._told:
+            return None  # somebody else was answered that it ends
+        return msgspec.structs.replace(
+            job, reason=former.reason, message=former.message, cancel=former.cancel
+        )
+
     def _canceled_unstarted(self, job: Job) -> Job:
         message = f"canceled before {'it was started' if job.attempt == 1 else 'its next try'}"
         return merge(job, _end_seen(job, JobState.CANCELED, "canceled", message), self._now)
@@ -602,6 +638,7 @@ class JobQueue:
                 if job is not None and job.after:
                     self._depend_no_more(name, job.after)
                 self._alarms.drop(("cancel", name))
+                self._told.discard(name)
             if job is None or job.timeout_s is not None or job.pending_timeout_s is not None:
                 self._drop_alarms(name)
             for other in dependents or ():
@@ -706,15 +743,6 @@ def _is_plain(job: Job) -> bool:
 
 def _held(job: Job, hold: Hold, reason: str, message: str) -> Job:
     return msgspec.structs.replace(job, hold=hold, reason=reason, message=message)
-
-
-def _not_canceled(job: Job, former: Job) -> Job | None:
-    """Return a job of which the backend could not be told that it is to end."""
-    if rules.ending_of(job) != rules.CANCELING:
-        return None
-    return msgspec.structs.replace(
-        job, reason=former.reason, message=former.message, cancel=former.cancel
-    )
 
 
 def _end_seen(job: Job, state: JobState, reason: str, message: str) -> Observation:

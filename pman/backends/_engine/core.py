@@ -143,15 +143,16 @@ class EngineBackend(Backend):
         """Take over the jobs of a former daemon, as soon as the engine is there."""
         self._mover.post(lambda: self._jobs.reconcile(jobs))
 
+    def check_signal(self, signal: int) -> None:
+        """Refuse a signal that the engine can't send."""
+        self._engine.check_signal(signal)
+
     def cancel(self, job: Job, grace_s: float, signal: int | None = None) -> None:
         """Have the job's containers ended.
 
         Raises:
-            RequestError: The engine can't send that signal.
             BackendUnavailable: It can't be told now.
         """
-        if signal is not None:
-            self._engine.check_signal(signal)
         if job.state.is_final:
             return
         if self._mover.ask(lambda: self._jobs.needs_engine(job), closed=False):

@@ -14,8 +14,10 @@ from pman.actions._rights import spec_of
 from pman.actions.base import ActionRequest
 from pman.actions.run import accept, check
 from pman.auth import Caller
+from pman.errors import SnapshotError
 from pman.job.record import Job
 from pman.job.state import JobState
+from pman.services import writer as writer_module
 
 
 def states(pman: Harness, **meta: Any) -> list[str]:
@@ -137,6 +139,27 @@ def test_cancel_waits_if_asked_to(pman: Harness, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(pman.backend, "cancel", lambda *_: None)
     assert states(pman, jid="j") == ["RUNNING"]
     assert states(pman, jid="j", wait=True) == ["COMPLETED"]
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_no_cancel_is_answered_before_it_is_durable(
+    pman: Harness, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    """Also not one that finds nothing left to do: who was first has not been answered."""
+
+    def no_space(*_: object) -> None:
+        raise SnapshotError("no space left")
+
+    monkeypatch.setattr(writer_module, "RETRY_FIRST_S", 0.01)
+    pman.run("wait", jid="j")
+    if not ends:
+        monkeypatch.setattr(pman.backend, "cancel", lambda *_: None)
+    with monkeypatch.context() as disk:
+        disk.setattr(pman.store._journal._database, "apply", no_space)
+        for _ in range(2):
+            reply = pman.post("cancel", {"jid": "j"})
+            assert (reply.code, reply.error["message"]) == (503, "no space left")
+    assert states(pman, jid="j") == ["CANCELED" if ends else "RUNNING"]
 
 
 def test_a_job_between_tries_is_shown_as_its_last_try_was(pman: Harness) -> None:

@@ -305,7 +305,7 @@ def test_the_signal_of_a_cancel_reaches_the_engine(rig: Rig, *, is_adopted: bool
         rig.backend.reconcile([job])
     else:
         with pytest.raises(RequestError):
-            rig.backend.cancel(job, 1.0, signal=16)
+            rig.backend.check_signal(16)
         rig.backend.cancel(job, 1.0, signal=2)
     rig.recorder.wait(job, JobState.CANCELED)
     assert rig.world.signals[job.name] == 2

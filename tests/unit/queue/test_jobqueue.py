@@ -498,13 +498,13 @@ def test_a_held_job_is_canceled_at_once(new_queue: NewQueue, hold: str) -> None:
         pman.end(job, 1)
     assert pman.job(job).hold == hold
     count = len(pman.backend.given)
-    commit = pman.queue.cancel(job, 1.0)
+    pman.queue.cancel(job, 1.0)
     assert ends(pman.job(job)) == (JobState.CANCELED, "canceled", "")
     what = "its next try" if hold == "retry" else "it was started"
     assert pman.job(job).message == f"canceled before {what}"
-    assert commit is not None
-    commit.wait(20.0)
-    assert pman.queue.cancel(job, 1.0) is None
+    pman.store.barrier(20.0)
+    pman.queue.cancel(job, 1.0)
+    assert pman.job(job).state is JobState.CANCELED
     pman.end(first)
     pman.time += 100
     pman.settle()
@@ -531,9 +531,8 @@ def test_a_cancel_is_not_forgotten_over_a_restart(new_queue: NewQueue) -> None:
     pman = new_queue()
     job = pman.submit("job")
     pman.backend.cancel = lambda *_: None  # type: ignore[method-assign]  # killed before
-    commit = pman.queue.cancel(job, 1.0)
-    assert commit is not None
-    commit.wait(20.0)
+    pman.queue.cancel(job, 1.0)
+    pman.store.barrier(20.0)
     assert pman.job(job).reason == "canceling"
     pman.restart()
     pman.wait_state(job, JobState.CANCELED)
@@ -568,9 +567,8 @@ def test_a_cancel_keeps_its_grace_and_its_signal_over_a_restart(new_queue: NewQu
     pman = new_queue(kill_grace_s=1.0)
     job = pman.submit("job")
     assert told(pman) == []
-    commit = pman.queue.cancel(job, 3600.0, 2)
-    assert commit is not None
-    commit.wait(20.0)
+    pman.queue.cancel(job, 3600.0, 2)
+    pman.store.barrier(20.0)
     for later_s, left_s in ((600, 3000), (-1200, 3600), (10_000, 0)):
         pman.time += later_s
         assert restart(pman) == [(left_s, 2)]
@@ -583,8 +581,7 @@ def test_of_two_cancels_the_earlier_deadline_and_the_newer_signal_are_kept(
     job = pman.submit("job")
     calls = told(pman)
     for grace_s, signal in ((3600.0, 2), (7200.0, 2), (60.0, 15), (600.0, None)):
-        commit = pman.queue.cancel(job, grace_s, signal)
-        assert (commit is None) is (grace_s == 7200.0), "it asks for nothing new"
+        pman.queue.cancel(job, grace_s, signal)
     assert calls == [(3600, 2), (7200, 2), (60, 15), (600, None)]
     pman.settle()
     pman.time += 20
@@ -630,6 +627,49 @@ def test_a_cancel_that_is_refused_leaves_the_job_as_it_was(new_queue: NewQueue) 
     assert pman.job(job).reason == ""
     pman.end(job, 1)
     assert pman.job(job).attempt == 2
+
+
+@pytest.mark.parametrize("is_answered", ["before", "after"])
+def test_a_cancel_that_was_answered_is_not_taken_back_by_one_that_failed(
+    new_queue: NewQueue, is_answered: str
+) -> None:
+    """The backend goes away between the two, or comes back: one is answered, the other is not."""
+    pman = new_queue()
+    job = pman.submit("job")
+    calls = told(pman)
+    ends_it = pman.backend.cancel
+
+    def is_away(*_: object) -> None:
+        pman.backend.cancel = ends_it  # type: ignore[method-assign]
+        if is_answered == "before":
+            pman.queue.cancel(job, 60.0)
+        raise BackendUnavailable("away")
+
+    pman.backend.cancel = is_away  # type: ignore[method-assign]
+    with pytest.raises(BackendUnavailable):
+        pman.queue.cancel(job, 60.0)
+    if is_answered == "after":
+        assert pman.job(job).reason == ""
+        pman.queue.cancel(job, 60.0)
+    assert calls == [(60, None)]
+    assert pman.job(job).reason == "canceling"
+    pman.end(job)
+    pman.settle()
+    assert not pman.queue._told
+
+
+def test_a_signal_is_looked_at_before_anything_is_recorded(new_queue: NewQueue) -> None:
+    pman = new_queue()
+    job = pman.submit("job")
+
+    def refuse(_: int) -> None:
+        assert pman.job(job).reason == ""
+        raise RequestError("it can't send that", field="signal")
+
+    pman.backend.check_signal = refuse  # type: ignore[method-assign]
+    with pytest.raises(RequestError, match="can't send"):
+        pman.queue.cancel(job, 1.0, 2)
+    assert pman.job(job).reason == ""
 
 
 def test_a_cancel_of_a_later_try_names_that_try(new_queue: NewQueue) -> None:
