@@ -109,6 +109,7 @@ class Tail:
         self._files: dict[str, int] = {}
         self._at: dict[str, int] = {}  # {stream: bytes that this reading has brought}
         self._done: dict[str, int] = {}  # {stream: bytes that are in the file}
+        self._left: dict[str, int] = {}  # {stream: bytes that a former daemon has put there}
 
     def begin(self) -> None:
         """Begin to read it from its first byte."""
@@ -139,7 +140,7 @@ class Tail:
         """Write what is not in the file yet; see `Sink`. Past the cap it ends."""
         at, done = self._at.get(stream, 0), self._done.get(stream, 0)
         self._at[stream] = at + len(raw)
-        if self.is_unwanted.is_set() or (done and not at and not self._is_same(stream, raw)):
+        if self.is_unwanted.is_set() or not self._is_same(stream, raw, at, done):
             return
         fresh = memoryview(raw)[max(0, done - at) :]
         room = self._folder.max_bytes - max(at, done)
@@ -171,14 +172,23 @@ class Tail:
                 self._files[stream] = fd
         return fd
 
-    def _is_same(self, stream: str, raw: bytes) -> bool:
-        """Say whether a stream begins as it did: an engine may have dropped its beginning."""
+    def _is_same(self, stream: str, raw: bytes, at: int, done: int) -> bool:
+        """Say whether a stream is as it was: an engine may have dropped its beginning."""
         fd = self._fd(stream)
         if fd is None:
-            return False
-        head = raw[: self._done[stream]]
-        if os.pread(fd, len(head), 0) == head:
+            return True  # which `write` finds out
+        if stream not in self._left:
+            self._left[stream] = 0 if done else os.fstat(fd).st_size
+        # Its own file is looked at where it begins; that of a former daemon all along.
+        known = raw[:done] if done and not at else raw[: max(0, self._left[stream] - at)]
+        kept = os.pread(fd, len(known), at) if known else b""
+        if kept == known:
             return True
+        differs = next(
+            i for i, pair in enumerate(zip(kept, known, strict=True)) if len({*pair}) > 1
+        )
+        if not kept[differs:].strip(b"\0"):
+            return True  # a machine that stopped may leave zeros where it had not written yet
         _log.warning("the beginning of what %s prints is gone; it is not followed", self.worker)
         self.end()
         return False

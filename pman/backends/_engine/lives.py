@@ -230,7 +230,8 @@ class Lives:
                 self._engine.follow(tail.view, tail.index, tail, tail.reading, waits=waits)
             if not waits and not tail.reading.is_set():
                 self._caught_up(tail, goes_on=has_thread)
-            return was_over or tail.is_unwanted.is_set()
+            # One that was interrupted, by the news that it is over say, has not read all.
+            return (was_over and not tail.reading.is_set()) or tail.is_unwanted.is_set()
         except PmanError as exc:
             _log.debug("what %s prints can't be read now: %s", tail.worker, exc)
             return tail.is_unwanted.is_set()

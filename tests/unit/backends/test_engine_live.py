@@ -387,6 +387,25 @@ def test_recent_output_is_peeked_at_or_read_from_live_files(rig: Rig) -> None:
     rig.recorder.wait(job)
 
 
+def test_an_end_that_is_seen_before_the_first_byte_is_read_anew(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Tail.begin
+    begun: list[Tail] = []
+
+    def ends_at_once(tail: Tail) -> None:
+        begin(tail)
+        if tail not in begun:
+            begun.append(tail)
+            tail.over()
+
+    monkeypatch.setattr(Tail, "begin", ends_at_once)
+    job = rig.running()
+    rig.world.say(job.name, b"one\n")
+    rig.backend.follow(job)
+    wait_live(rig, job, b"one\n")
+
+
 # --- the files ------------------------------------------------------------------------------
 
 
@@ -417,6 +436,21 @@ def test_a_beginning_that_is_gone_ends_it(tmp_path: Path) -> None:
     assert tail.is_unwanted.is_set()
     assert tail.reading.is_set()
     assert (tmp_path / "0.stdout.live").read_bytes() == b"abcdef"
+
+
+@pytest.mark.parametrize("pieces", [(b"defghi",), (b"abX", b"ghi"), (b"ab", b"c", b"ghi")])
+def test_what_a_former_daemon_has_left_is_not_overwritten_with_something_else(
+    tmp_path: Path, pieces: tuple[bytes, ...]
+) -> None:
+    path = tmp_path / "0.stdout.live"
+    path.write_bytes(b"abcdef")
+    tail = tail_of(tmp_path)
+    tail.begin()
+    for piece in pieces:
+        tail.write(0, "stdout", piece)
+    tail.close()
+    assert tail.is_unwanted.is_set()
+    assert path.read_bytes() == b"abcdef"
 
 
 def test_nothing_is_made_once_the_folder_is_shut(tmp_path: Path) -> None:
