@@ -30,6 +30,12 @@ MAX_THREADS = 200
 #: How often the swarm is asked whether all have ended, seconds; it sends no event of that.
 LOOK_PERIOD_S = 0.1
 
+#: Before the engine is asked again to kill what it could not be told to, seconds.
+AGAIN_S = 1.0
+
+#: What asks a container to end whose image names no other signal. Source: Docker's `docker stop`.
+USUAL_SIGNAL = "SIGTERM"
+
 #: Longest wait until a node has told the swarm of containers that have ended, seconds.
 TOLD_TIMEOUT_S = 5.0
 
@@ -67,19 +73,21 @@ def _stop(client: EngineClient, tasks: Sequence[Task], grace_s: float) -> None:
     _do_at_once(stop, tasks)
 
 
-def signal_here(client: EngineClient, tasks: Sequence[Task], signal: int) -> None:
+def signal_here(client: EngineClient, tasks: Sequence[Task], signal: int | None) -> None:
     """Send each container a signal, and wait for nothing.
 
     Args:
         tasks: Running, on the engine that we talk to.
+        signal: Its number; None for the one that the container's image names.
     Raises:
         BackendUnavailable: The engine can't be told.
     """
 
     def send(task: Task) -> None:
-        path = url_path("/containers/{}/kill", container_id(task))
+        name = container_id(task)
         try:
-            client.post(path, params={"signal": signal})
+            word = _own_signal(client, name) if signal is None else signal
+            client.post(url_path("/containers/{}/kill", name), params={"signal": word})
         except Missing:
             return  # it has just been removed
         except Refused as exc:
@@ -87,6 +95,11 @@ def signal_here(client: EngineClient, tasks: Sequence[Task], signal: int) -> Non
                 raise
 
     _do_at_once(send, tasks)
+
+
+def _own_signal(client: EngineClient, name: str) -> str:
+    config = client.get(url_path("/containers/{}/json", name))["Config"]
+    return str(config.get("StopSignal") or USUAL_SIGNAL)
 
 
 @contextlib.contextmanager
@@ -101,40 +114,56 @@ def heeding(client: EngineClient, tasks: Sequence[Task], wish: Wish) -> Iterator
     """
     further = _Further(client, tasks, wish)
     try:
-        with wish.heard_by(further.begin):
+        with wish.heard_by(further.tell):
             yield
     finally:
-        further.is_over.set()
+        further.end()
 
 
 class _Further:
-    """What is asked for beyond the first wish; each time in a thread, as it may have to wait."""
+    """Does what is asked for beyond the first wish, all of it in one thread."""
 
     def __init__(self, client: EngineClient, tasks: Sequence[Task], wish: Wish) -> None:
-        self.is_over = threading.Event()
         self._client = client
         self._tasks = tasks
         self._wish = wish
         self._asked = wish.signal
+        self._news = threading.Event()
+        self._is_over = False
+        self._has_thread = False
 
-    def begin(self) -> None:
-        """Begin with it; a daemon thread, as in `_do_at_once`."""
-        threading.Thread(target=self._run, name="swarm-further", daemon=True).start()
+    def tell(self) -> None:
+        """Learn that there is more to do."""
+        self._news.set()
+        if not self._has_thread:
+            self._has_thread = True
+            # A daemon thread, as in `_do_at_once`.
+            threading.Thread(target=self._run, name="swarm-further", daemon=True).start()
+
+    def end(self) -> None:
+        """Do nothing more."""
+        self._is_over = True
+        self._news.set()
 
     def _run(self) -> None:
-        signal, left_s = self._wish.signal, self._wish.left_s()
-        is_new, self._asked = signal != self._asked, signal
-        try:
-            if is_new and signal is None and left_s:
-                _stop(self._client, self._tasks, left_s)
+        is_killed = False
+        while True:
+            self._news.clear()
+            if self._is_over:
                 return
-            if is_new and signal is not None:
-                signal_here(self._client, self._tasks, signal)
-            if not self.is_over.wait(left_s):
-                signal_here(self._client, self._tasks, SIGKILL)
-        except BackendError as exc:
-            # What was asked first goes on; if that fails too, all of it is tried again.
-            _log.warning("containers can't be ended sooner: %s", exc.message)
+            signal, left_s = self._wish.signal, self._wish.left_s()
+            try:
+                if not left_s:
+                    signal_here(self._client, self._tasks, SIGKILL)
+                    is_killed = True
+                elif signal != self._asked:
+                    signal_here(self._client, self._tasks, signal)
+            except BackendError as exc:
+                # What was asked first goes on; if that fails too, all of it is tried again.
+                _log.warning("containers can't be ended sooner: %s", exc.message)
+                left_s = max(left_s, AGAIN_S)
+            self._asked = signal
+            self._news.wait(None if is_killed else left_s)
 
 
 def _do_at_once(do: Callable[[Task], object], tasks: Iterable[Task]) -> None:

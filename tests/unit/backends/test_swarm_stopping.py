@@ -92,6 +92,10 @@ class Deaf:
         self.is_killed = threading.Event()
         self.changed = threading.Condition()
 
+    def get(self, path: str) -> dict[str, Any]:
+        assert path == "/containers/c/json"
+        return {"Config": {"StopSignal": "SIGQUIT"}}
+
     def post(self, path: str, params: Any, timeout_s: float = 0.0) -> None:
         word = path.rpartition("/")[2]
         fault, self.fault = self.fault, None
@@ -145,10 +149,12 @@ def test_another_signal_is_sent_while_containers_are_stopped(
     client, wish = stopping_deaf
     wish.add(3600.0, 2)
     client.wait_sent(("stop", 3600), ("kill", 2))
-    wish.add(3600.0)  # the engine's own, with what is left of the time
-    client.wait_sent(("stop", 3600), ("kill", 2), ("stop", 3600))
+    wish.add(3600.0)  # the image's own
+    client.wait_sent(("stop", 3600), ("kill", 2), ("kill", "SIGQUIT"))
+    threads = [each for each in threading.enumerate() if each.name == "swarm-further"]
+    assert len(threads) == 1
     wish.add(0.0)
-    client.wait_sent(("stop", 3600), ("kill", 2), ("stop", 3600), ("kill", 9))
+    client.wait_sent(("stop", 3600), ("kill", 2), ("kill", "SIGQUIT"), ("kill", 9))
 
 
 def test_who_could_not_be_hurried_is_waited_for(
