@@ -7,11 +7,12 @@ import logging
 import time
 from collections.abc import Callable
 
+from pman.backends._engine.calls import Calls
 from pman.backends._engine.ending import Ending, Stop
 from pman.backends._engine.entries import Entry, Stage
 from pman.backends._engine.port import View
 from pman.backends._engine.sink import LogSink
-from pman.backends._engine.table import Table
+from pman.backends._engine.table import LONG_STOP_S, Table
 from pman.backends._engine.wish import Wish
 from pman.errors import PmanError
 from pman.job.observation import Observation
@@ -113,12 +114,17 @@ class Finishing:
             self._remove(entry)
 
     def _go_on(self, entry: Entry, ending: Ending) -> None:
-        calls = self._table.calls if ending.stop is None else self._table.stops
-        calls.run(
+        self._calls_for(ending.stop).run(
             ending.run,
             lambda outcome: self._ended(entry, outcome),
             lambda error: self._not_ended(entry, ending, error),
         )
+
+    def _calls_for(self, stop: Stop | None) -> Calls:
+        if stop is None:
+            return self._table.calls
+        is_long = stop.wish.left_s() > LONG_STOP_S
+        return self._table.long_stops if is_long else self._table.stops
 
     def _ended(self, entry: Entry, outcome: Observation | View) -> None:
         if isinstance(outcome, Observation):

@@ -26,6 +26,10 @@ from pman.job.observation import Observation
 #: for what running jobs print: that is only for show, and the node it comes from may be silent.
 CALL_THREADS, STOP_THREADS, LOOK_THREADS, PEEK_THREADS = 8, 32, 1, 2
 
+#: Containers that have more time than this to end are waited for by other threads, seconds, and how
+#: many: nobody's hour may hold up the ends of others.
+LONG_STOP_S, LONG_STOP_THREADS = 60.0, 500
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Parts:
@@ -70,6 +74,7 @@ class Table:
         self.observe: Observer = lambda _: None
         self.calls = Calls(parts.name, CALL_THREADS, parts.mover)
         self.stops = Calls(f"{parts.name}-stop", STOP_THREADS, parts.mover)
+        self.long_stops = Calls(f"{parts.name}-long-stop", LONG_STOP_THREADS, parts.mover)
         self.look_calls = Calls(f"{parts.name}-look", LOOK_THREADS, parts.mover)
         self.peek_calls = Calls(f"{parts.name}-peek", PEEK_THREADS, parts.mover)
         #: What is to be gone on with as soon as the engine is there.
@@ -77,7 +82,7 @@ class Table:
 
     def close(self) -> None:
         """Have no more calls made. From any thread."""
-        for calls in (self.calls, self.stops, self.look_calls, self.peek_calls):
+        for calls in (self.calls, self.stops, self.long_stops, self.look_calls, self.peek_calls):
             calls.close()
 
     def drop(self, name: str) -> None:

@@ -10,7 +10,9 @@ import pytest
 from engine_harness import Rig
 
 from pman.backends._engine.ending import MAX_DISK_TRIES, MAX_READ_TRIES
-from pman.backends._engine.port import Phase
+from pman.backends._engine.port import Phase, Sink, View
+from pman.backends._engine.table import STOP_THREADS
+from pman.backends._engine.wish import Wish
 from pman.errors import BackendUnavailable, RequestError
 from pman.job.record import Job
 from pman.job.state import JobState
@@ -309,6 +311,27 @@ def test_the_signal_of_a_cancel_reaches_the_engine(rig: Rig, *, is_adopted: bool
         rig.backend.cancel(job, 1.0, signal=2)
     rig.recorder.wait(job, JobState.CANCELED)
     assert rig.world.signals[job.name] == 2
+
+
+def test_who_has_long_to_end_holds_up_nobody(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = rig.engine.stop
+    goes_on = threading.Event()
+
+    def stop_slowly(view: View, wish: Wish, sink: Sink) -> bool:
+        if wish.left_s() > 60:
+            assert goes_on.wait(30)
+        return stop(view, wish, sink)
+
+    monkeypatch.setattr(rig.engine, "stop", stop_slowly)
+    slow = [rig.running() for _ in range(STOP_THREADS + 1)]
+    for job in slow:
+        rig.backend.cancel(job, 3600.0)
+    quick = rig.running()
+    rig.backend.cancel(quick, 1.0)
+    rig.recorder.wait(quick, JobState.CANCELED)
+    goes_on.set()
+    for job in slow:
+        rig.recorder.wait(job, JobState.CANCELED)
 
 
 def test_a_job_that_only_waits_is_not_given_up(make_rig: MakeRig) -> None:
