@@ -13,12 +13,15 @@ from gate import Gate
 pytestmark = pytest.mark.slow
 
 
-def wait_for(daemon: DaemonProcess, jid: str, told: dict[str, Any]) -> None:
+def wait_for(
+    daemon: DaemonProcess, is_there: threading.Event, jid: str, told: dict[str, Any]
+) -> None:
     """Wait for a job as a client does that nothing can stop; keep what it is told."""
     while jid not in told:
         try:
             reply = daemon.post("wait", jid=jid, timeout=60)
-        except OSError:  # the daemon has gone, and is not back yet
+        except OSError:  # the daemon has gone
+            assert is_there.wait(DEADLINE_S)
             continue
         if reply.status == 200 and reply.json()["d_ret"]["isDone"]:
             (told[jid],) = reply.json()["d_ret"]["jobs"]
@@ -32,14 +35,20 @@ def test_who_waits_when_pman_is_killed_asks_again_and_is_told(
     for n, jid in enumerate(jids):
         daemon.run(f"{gate.passage} && exit {n}", jid)
     told: dict[str, Any] = {}
-    clients = [threading.Thread(target=wait_for, args=(daemon, jid, told)) for jid in jids]
+    is_there = threading.Event()
+    is_there.set()
+    clients = [
+        threading.Thread(target=wait_for, args=(daemon, is_there, jid, told)) for jid in jids
+    ]
     for client in clients:
         client.start()
     for _ in range(3):
         assert daemon.is_alive()
+        is_there.clear()
         daemon.kill()
         gate.open(2)  # they end while nobody is there
         daemon.start()
+        is_there.set()
     gate.open(4)
     for client in clients:
         client.join(DEADLINE_S)
