@@ -57,7 +57,7 @@ from pman.backends._swarm.tasks import (
     view_of,
 )
 from pman.config import Settings
-from pman.errors import BackendUnavailable, JobConflict, SubmitFailed, shown
+from pman.errors import BackendError, BackendUnavailable, JobConflict, SubmitFailed, shown
 from pman.job.record import Worker
 
 #: Events after which a task's state changes within moments: the engine tells the swarm of them.
@@ -266,7 +266,12 @@ class SwarmEngine(Engine):
         def report(service_id: str) -> None:
             self._changed(self._job_names.get(service_id), False)
 
-        self._elsewhere.beat(self._inspector.node_id, report)
+        try:
+            self._elsewhere.beat(self._inspector.node_id, report)
+        except BackendError:
+            # An engine that stops answers nothing more, but still tells how its containers end.
+            if not self._rescue.is_under_way:
+                raise
 
     def _take(self, event: Event) -> None:
         """Say which job an event is about; note what only events tell."""

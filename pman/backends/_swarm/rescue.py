@@ -14,6 +14,7 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,10 @@ _log = logging.getLogger(__name__)
 
 #: Connections that are kept, and so outputs that are followed at the same time; others wait.
 LANES = 32
+
+#: How long an engine may take to stop, seconds: its own limit is 15, beyond which it kills, and
+#: those containers have to be told of, too.
+STOP_S = 30.0
 
 
 class Death(msgspec.Struct, frozen=True):
@@ -42,6 +47,7 @@ class Body(msgspec.Struct):
 
     Attributes:
         service_id, task_id, container_id: The engine's.
+        told_at: When, monotonic seconds.
         death: None until it has ended.
         is_read: Whether nothing more is to be read of its output.
     """
@@ -49,6 +55,7 @@ class Body(msgspec.Struct):
     service_id: str
     task_id: str
     container_id: str
+    told_at: float
     death: Death | None = None
     is_read: bool = False
 
@@ -95,7 +102,7 @@ class Rescue:
         """Learn that a container is told to end: keep its output if that may be about to go."""
         if service_id in self._ours or task_id in self._bodies:
             return
-        body = Body(service_id, task_id, container_id)
+        body = Body(service_id, task_id, container_id, time.monotonic())
         with self._lock:
             self._bodies[task_id] = body
         self._work.put(body)
@@ -110,6 +117,13 @@ class Rescue:
         if body is not None:
             body.death = death
             self._settle(body)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a container that was told to end a moment ago may still tell of its end."""
+        since = time.monotonic() - STOP_S
+        with self._lock:
+            return any(body.told_at > since for body in self._bodies.values())
 
     def path(self, service_id: str, task_id: str) -> Path | None:
         """Return the file with the whole output of a task, as the engine sends it, or None."""

@@ -12,9 +12,12 @@ import pytest
 from daemon_process import wait_until
 
 from pman.backends._engine.port import JOB_LABEL
+from pman.backends._swarm import rescue as module
+from pman.backends._swarm.engine import SwarmEngine
 from pman.backends._swarm.facts import Fact, Facts
 from pman.backends._swarm.rescue import LANES, Death, Rescue
 from pman.backends._swarm.tasks import view_of
+from pman.config import Settings
 from pman.errors import BackendUnavailable
 from pman.job.state import JobState
 
@@ -187,3 +190,27 @@ def test_a_container_that_is_gone_ended_as_it_was_seen_to_end(
 def test_an_engine_that_knows_the_code_is_believed() -> None:
     view = view_of(SERVICE, [gone(code=3)], lambda _: Fact(exit_code=5))
     assert (view.exit_code, view.message) == (3, "No such container: name.1.task")
+
+
+@pytest.mark.parametrize("is_ending", [True, False])
+def test_an_engine_that_stops_need_not_answer_while_it_tells_of_ends(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_ending: bool
+) -> None:
+    """Else we would leave before we hear how they end."""
+
+    def silent(*_: object) -> None:
+        raise BackendUnavailable("no answer")
+
+    engine = SwarmEngine(Settings(db_path=tmp_path), "lab", tmp_path)
+    monkeypatch.setattr(engine, "_rescue", scene.rescue)
+    monkeypatch.setattr(engine._elsewhere, "beat", silent)
+    scene.told()
+    if is_ending:
+        engine._beat()
+        monkeypatch.setattr(module, "STOP_S", 0.0)  # that is over
+    else:
+        scene.rescue.died(DEATH)
+        scene.output.gate.set()
+        scene.wait_kept()
+    with pytest.raises(BackendUnavailable):
+        engine._beat()
