@@ -236,7 +236,7 @@ def test_the_shepherd_is_killed(host: Host, fifo: Callable[[], str]) -> None:
     backend = host.backend()
     ended = host.run(backend, "exit 5")
     host.recorder.wait(ended)
-    wait = f"sh -c 'echo > {host.folder}/fifo; cat {host.folder}/fifo; exit 3'; echo second; exit 9"
+    wait = f"sh -c 'echo > {host.folder}/fifo; sleep 60; exit 3'; echo second; exit 9"
     running = host.run(backend, wait)
     fifo()
     first = host.shepherd()
