@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from pman.errors import RequestError, shown
+from pman.structs import prepare
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -47,6 +48,7 @@ def read_struct(given: Mapping[str, Any], kind: type[T], *, is_text: bool = Fals
         RequestError: A key is missing or of the wrong type or value; names field, value and
             expectation.
     """
+    prepare(kind)
     try:
         return msgspec.convert(given, kind, strict=not is_text)
     except msgspec.ValidationError as exc:

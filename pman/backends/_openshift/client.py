@@ -29,6 +29,7 @@ from pman.backends._openshift.objects import ObjectList, Status
 from pman.backends._openshift.pods import utc_now
 from pman.errors import BackendUnavailable
 from pman.settings import Settings
+from pman.structs import prepare
 
 _log = logging.getLogger(__name__)
 
@@ -318,6 +319,7 @@ def _ahead(date: str) -> timedelta:
 
 
 def _decoded(raw: bytes | msgspec.Raw, kind: type[T]) -> T:
+    prepare(kind)
     try:
         return msgspec.json.decode(raw, type=kind)
     except msgspec.DecodeError as exc:
