@@ -218,7 +218,7 @@ class JobQueue:
             self._ended(new)
         elif new.attempt > attempt:
             self._failed(new, commit)
-        elif new.started_at is not None and not rules.ending_of(new):
+        elif new.started_at is not None and not new.ending:
             self._set_alarms(new)
 
     def _settled(self, job: Job) -> None:
@@ -268,7 +268,7 @@ class JobQueue:
         """Have a backend take over what `take_over` has returned for it."""
         backend.reconcile(jobs)
         for job in jobs:
-            if rules.ending_of(job) == rules.CANCELING:
+            if job.ending == rules.CANCELING:
                 self._tell(job_name_of(job.name))
 
     # --- from the queue's thread --------------------------------------------------------------
@@ -439,7 +439,7 @@ class JobQueue:
         """Return a released job that its backend does not have: at its end if it was to end."""
         if job.hold != "released":
             return None
-        ending = rules.ending_of(job)
+        ending = job.ending
         if ending == rules.CANCELING:
             return self._canceled_unstarted(job)
         if ending:
@@ -519,7 +519,7 @@ class JobQueue:
         kind: Kind = "timeout" if ending == rules.TIMEOUT else "pending"
         with self._lock:  # until it has ended: its backend may be away, or restart meanwhile
             self._alarms.set((kind, job.name), self._now() + self._grace_s + TELL_AGAIN_S)
-        if rules.ending_of(job):
+        if job.ending:
             self._run(job.backend, self._tell, job.name)
             return
         changed = self._store.change(
@@ -528,7 +528,7 @@ class JobQueue:
                 None
                 if now.is_held
                 or (now.attempt, now.started_at) != (job.attempt, job.started_at)
-                or rules.ending_of(now)
+                or now.ending
                 else msgspec.structs.replace(now, reason=ending, message=message)
             ),
         )
@@ -544,10 +544,10 @@ class JobQueue:
     def _tell(self, name: str) -> None:
         """Tell a backend to end a job. By a thread that may wait."""
         job = self._store.get(name)
-        if job is None or job.is_held or not rules.ending_of(job):
+        if job is None or job.is_held or not job.ending:
             return
         try:
-            backend, ending = self._backend(job), rules.ending_of(job)
+            backend, ending = self._backend(job), job.ending
             grace_s, signal = self._grace(job)
             tell = backend.cancel_after_restart if ending == rules.CANCELING else backend.cancel
             tell(as_backend_sees(job), grace_s, signal)
@@ -560,7 +560,7 @@ class JobQueue:
 
     def _grace(self, job: Job) -> tuple[float, int | None]:
         """Return how long a job that is to end may still take, and the signal that asks it."""
-        wish = job.cancel if rules.ending_of(job) == rules.CANCELING else None
+        wish = job.cancel if job.ending == rules.CANCELING else None
         if wish is None:  # its time was up; or it was canceled by a pman that did not keep that
             return self._grace_s, None
         return wish.left_s(self._now()), wish.signal
@@ -583,9 +583,9 @@ class JobQueue:
             wish: How it was to end.
             former: The job before that.
         """
-        if rules.ending_of(job) != rules.CANCELING or job.cancel != wish:
+        if job.ending != rules.CANCELING or job.cancel != wish:
             return None
-        if rules.ending_of(former) != rules.CANCELING and job.name in self._told:
+        if former.ending != rules.CANCELING and job.name in self._told:
             return None  # somebody else was answered that it ends
         return msgspec.structs.replace(
             job, reason=former.reason, message=former.message, cancel=former.cancel
@@ -712,7 +712,7 @@ class JobQueue:
             start_by, end_by = rules.start_deadline(job), rules.end_deadline(job)
             if end_by is not None:
                 is_next |= self._alarms.set(("timeout", job.name), end_by)
-            if job.started_at is not None and rules.ending_of(job) != rules.PENDING:
+            if job.started_at is not None and job.ending != rules.PENDING:
                 self._alarms.drop(("pending", job.name))
             elif start_by is not None:
                 is_next |= self._alarms.set(("pending", job.name), start_by)
@@ -737,7 +737,7 @@ def _is_plain(job: Job) -> bool:
         and not job.hold
         and job.timeout_s is None
         and job.pending_timeout_s is None
-        and not rules.ending_of(job)
+        and not job.ending
     )
 
 

@@ -29,18 +29,13 @@ _FRESH: dict[str, Any] = {
 }
 
 
-def ending_of(job: Job) -> str:
-    """Return why an unfinished job is being ended, "" when it is not."""
-    return job.ending
-
-
 def canceled(job: Job, grace_s: float, signal: int | None, now: float) -> Job | None:
     """Return an unfinished job as somebody cancels it; None when that asks for nothing new.
 
     Asked again, the earlier deadline counts, and the newer signal.
     """
     wish = Cancellation(now, grace_s, signal)
-    known = job.cancel if ending_of(job) == CANCELING else None
+    known = job.cancel if job.ending == CANCELING else None
     if known is not None and known.left_s(now) <= grace_s:
         wish = msgspec.structs.replace(known, signal=signal)
     if wish == known:
@@ -56,7 +51,7 @@ def judged(job: Job, seen: Observation) -> Observation:
     """
     if job.hold == "released":
         seen.hold = ""
-    ending = ending_of(job)
+    ending = job.ending
     if not ending:
         return seen
     if seen.state is None or not seen.state.is_final:
@@ -75,7 +70,7 @@ def has_another_try(job: Job, seen: Observation) -> bool:
     return (
         seen.state is JobState.FAILED
         and job.attempt <= job.retries
-        and ending_of(job) not in (PENDING, CANCELING)
+        and job.ending not in (PENDING, CANCELING)
     )
 
 
@@ -127,8 +122,8 @@ def is_due(job: Job, kind: Kind, now: float) -> bool:
         return job.hold == "retry" and (job.not_before is None or job.not_before <= now)
     if kind == "timeout":
         deadline = end_deadline(job)
-        return deadline is not None and (deadline <= now or bool(ending_of(job)))
-    if ending_of(job) == PENDING:
+        return deadline is not None and (deadline <= now or bool(job.ending))
+    if job.ending == PENDING:
         return True
     deadline = start_deadline(job)
     return job.started_at is None and deadline is not None and deadline <= now
