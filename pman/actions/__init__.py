@@ -16,8 +16,8 @@ from pman.registry import Registry
 #: read one takes thirty times its room, and some of it may be kept while an answer is waited for.
 SMALL_BODY_BYTES = 1024 * 1024
 
-#: Longest body of a `run`, bytes. Source: what `job.sizes` takes of `cmd`,
-#: `env` and `stdin`, twice as long where JSON has to escape all of it, and 2 MiB for all else.
+#: Longest body of a `run`, bytes. Source: what `job.sizes` takes of `cmd`, `env` and `stdin`, twice
+#: as long where JSON has to escape all of it, and 2 MiB for all else.
 RUN_BODY_BYTES = 8 * 1024 * 1024
 
 
