@@ -12,7 +12,7 @@ from daemon_process import DaemonProcess
 from gate import Gate
 from hypothesis import settings
 
-pytest_plugins = ("openshift_daemon", "swarm_lab")
+pytest_plugins = ("openshift_daemon", "places", "swarm_lab")
 
 # The same examples in each run, so that a change that is green stays green. To look for new ones:
 # HYPOTHESIS_PROFILE=default.

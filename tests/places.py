@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from daemon_factory import NewDaemon
 from daemon_process import DaemonProcess, Reply, wait_until
 from openshift_daemon import Project, Share, Starter, small
@@ -145,6 +146,20 @@ def place_of(
 
 
 # --- what a daemon says ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["host", "swarm", "openshift"])
+def place(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    new_shared_daemon: NewDaemon,
+) -> Iterator[Place]:
+    """One backend."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with place_of(
+        request.param, folder, new_shared_daemon, lambda: request.getfixturevalue("project")
+    ) as made:
+        yield made
 
 
 def ask(daemon: DaemonProcess, action: str, **meta: Any) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from daemon_factory import NewDaemon
 from daemon_process import DaemonProcess, wait_until
 from places import (
     DEADLINE_S,
@@ -19,27 +18,12 @@ from places import (
     ask,
     job_of,
     lines_of,
-    place_of,
     wait_ended,
     wait_for,
     wait_running,
 )
 
 FLAGS = ("--callbackHosts", "127.0.0.1:*")
-
-
-@pytest.fixture(scope="module", params=["host", "swarm", "openshift"])
-def place(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    new_shared_daemon: NewDaemon,
-) -> Iterator[Place]:
-    """One backend."""
-    folder = tmp_path_factory.mktemp(request.param)
-    with place_of(
-        request.param, folder, new_shared_daemon, lambda: request.getfixturevalue("project")
-    ) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

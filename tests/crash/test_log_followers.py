@@ -8,28 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from daemon_factory import NewDaemon
 from daemon_process import DaemonProcess, wait_until
-from places import DEADLINE_S, Place, place_of, wait_ended, wait_running
+from places import DEADLINE_S, Place, wait_ended, wait_running
 
 pytestmark = pytest.mark.slow
 
 #: Lines of each of the three pieces that a job prints.
 LINES = 2000
-
-
-@pytest.fixture(scope="module", params=["host", "swarm", "openshift"])
-def place(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    new_shared_daemon: NewDaemon,
-) -> Iterator[Place]:
-    """One backend."""
-    folder = tmp_path_factory.mktemp(request.param)
-    with place_of(
-        request.param, folder, new_shared_daemon, lambda: request.getfixturevalue("project")
-    ) as made:
-        yield made
 
 
 class Client:
