@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from daemon_factory import NewDaemon
 from daemon_process import DaemonProcess, Reply, wait_until
+from engines import need_swarm
 from openshift_daemon import Project, Share, Starter, small
 from swarm_daemon import Swarm, swarm_below
 
@@ -134,6 +135,7 @@ def place_of(
         shared.mkdir()
         yield HostPlace(shared, new)
     elif name == "swarm":
+        need_swarm()
         with swarm_below(folder, new) as swarm:
             yield SwarmPlace(swarm)
     else:
